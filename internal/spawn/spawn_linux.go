@@ -1,0 +1,342 @@
+package spawn
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// A call is one system call of the child. The layout is known to the assembly.
+type call struct {
+	nr    uintptr
+	args  [6]uintptr
+	mode  uintptr
+	want  uintptr
+	errno uintptr // written by the child
+}
+
+// What the child does about the result of a call.
+const (
+	must   uintptr = iota // an error ends the child
+	try                   // an error is noted, the child goes on
+	expect                // an error, or another result than want, ends the child
+)
+
+// unexpected is what the child notes when an expect call answered something
+// else than was wanted. It is above every errno.
+const unexpected = 4096
+
+// A Program is the list of system calls that a child makes. The zero value is
+// an empty program. A Program is started at most once.
+type Program struct {
+	calls []call
+	names []string
+	keep  []any // what the calls point to
+	execs []int // indexes of the calls that replace the child by a program
+}
+
+// An Error is the failure of one call of a Program.
+type Error struct {
+	Call string // what was attempted
+	Err  error  // usually a unix.Errno
+}
+
+func (e *Error) Error() string { return e.Call + ": " + e.Err.Error() }
+func (e *Error) Unwrap() error { return e.Err }
+
+// An ExecError says that no program could be executed.
+type ExecError struct {
+	Path string // the first path that was tried
+	Err  unix.Errno
+}
+
+func (e *ExecError) Error() string { return "exec " + e.Path + ": " + e.Err.Error() }
+func (e *ExecError) Unwrap() error { return e.Err }
+
+// ErrDied says that the child was ended before it had executed its program.
+var ErrDied = errors.New("child ended before it executed its program")
+
+func (p *Program) add(mode uintptr, want uintptr, what string, nr uintptr, args []uintptr) {
+	c := call{nr: nr, mode: mode, want: want}
+	copy(c.args[:], args)
+	p.calls = append(p.calls, c)
+	p.names = append(p.names, what)
+}
+
+// Call adds a system call that must succeed. The words of what appear in the
+// error: "set hostname".
+func (p *Program) Call(what string, nr uintptr, args ...uintptr) {
+	p.add(must, 0, what, nr, args)
+}
+
+// Try adds a system call that may fail.
+func (p *Program) Try(what string, nr uintptr, args ...uintptr) {
+	p.add(try, 0, what, nr, args)
+}
+
+// Expect adds a system call that must answer want.
+func (p *Program) Expect(what string, want uintptr, nr uintptr, args ...uintptr) {
+	p.add(expect, want, what, nr, args)
+}
+
+// Pointer returns the address of v's memory for use as an argument, and keeps
+// it alive as long as the Program.
+func Pointer[T any](p *Program, v *T) uintptr {
+	p.keep = append(p.keep, v)
+	return uintptr(unsafe.Pointer(v))
+}
+
+// String returns the address of a C string for use as an argument.
+func (p *Program) String(s string) (uintptr, error) {
+	b, err := unix.BytePtrFromString(s)
+	if err != nil {
+		return 0, fmt.Errorf("%q: %w", s, err)
+	}
+	return Pointer(p, b), nil
+}
+
+// vector returns the address of a NULL-terminated array of C strings.
+func (p *Program) vector(ss []string) (uintptr, error) {
+	ptrs := make([]*byte, len(ss)+1)
+	for i, s := range ss {
+		b, err := unix.BytePtrFromString(s)
+		if err != nil {
+			return 0, fmt.Errorf("%q: %w", s, err)
+		}
+		ptrs[i] = b
+	}
+	p.keep = append(p.keep, ptrs)
+	return uintptr(unsafe.Pointer(&ptrs[0])), nil
+}
+
+// Exec adds execve(2) of each path in turn, until one succeeds. When none does,
+// Start returns an *ExecError with the error that tells most: what execvp(3)
+// would report. Relative paths count from the child's working directory.
+func (p *Program) Exec(paths, argv, env []string) error {
+	if len(paths) == 0 || len(argv) == 0 {
+		return unix.EINVAL
+	}
+	av, err := p.vector(argv)
+	if err != nil {
+		return err
+	}
+	ev, err := p.vector(env)
+	if err != nil {
+		return err
+	}
+	for _, path := range paths {
+		ptr, err := p.String(path)
+		if err != nil {
+			return err
+		}
+		p.execs = append(p.execs, len(p.calls))
+		p.Try(path, unix.SYS_EXECVE, ptr, av, ev)
+	}
+	return nil
+}
+
+// ExecFD adds execveat(2) of the file open as fd.
+func (p *Program) ExecFD(fd int, argv, env []string) error {
+	av, err := p.vector(argv)
+	if err != nil {
+		return err
+	}
+	ev, err := p.vector(env)
+	if err != nil {
+		return err
+	}
+	empty, err := p.String("")
+	if err != nil {
+		return err
+	}
+	p.execs = append(p.execs, len(p.calls))
+	p.Try(fmt.Sprintf("descriptor %d", fd), unix.SYS_EXECVEAT,
+		uintptr(fd), empty, av, ev, unix.AT_EMPTY_PATH)
+	return nil
+}
+
+// Files adds the calls that make fds the descriptors 0, 1, 2 … of the program,
+// and close all others when it is executed: none of the parent's descriptors is
+// inherited by accident, whatever flags it has. All of fds must be at least
+// MinFD.
+func (p *Program) Files(fds []int) error {
+	for i, fd := range fds {
+		if fd < MinFD {
+			return fmt.Errorf("descriptor %d is below %d: %w", fd, MinFD, unix.EINVAL)
+		}
+		p.Call("dup3", unix.SYS_DUP3, uintptr(fd), uintptr(i), 0)
+	}
+	p.Call("close_range", unix.SYS_CLOSE_RANGE, uintptr(len(fds)), uintptr(^uint32(0)), unix.CLOSE_RANGE_CLOEXEC)
+	return nil
+}
+
+// MinFD is the lowest descriptor that Files accepts. [DupHigh] makes such ones.
+const MinFD = 64
+
+// DupHigh duplicates fd to a close-on-exec descriptor of at least MinFD, out of
+// the way of those that Files gives to the child.
+func DupHigh(fd int) (*os.File, error) {
+	n, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, MinFD)
+	if err != nil {
+		return nil, os.NewSyscallError("fcntl F_DUPFD_CLOEXEC", err)
+	}
+	return os.NewFile(uintptr(n), ""), nil
+}
+
+// Signals says with which signals blocked a child executes its program.
+type Signals int
+
+const (
+	Inherit Signals = iota // those of the calling thread
+	Blocked                // all of them
+)
+
+// A Process is a child that executes its program.
+type Process struct {
+	PID   int      // in the PID namespace of the caller
+	PidFD *os.File // refers to the process, for as long as it is open
+}
+
+// Start makes a child in the namespaces given by flags (CLONE_NEW…), and
+// returns when the child has executed its program, or has failed to. It must be
+// called on a thread that the caller has locked. The caller closes PidFD and
+// reaps the child.
+func (p *Program) Start(flags uint64, sig Signals) (*Process, error) {
+	return p.start(flags|unix.CLONE_VM|unix.CLONE_VFORK, sig)
+}
+
+// Fork makes a child with a copy of the memory of the caller, and returns at
+// once. What its calls answer is not known to the caller; after the last one the
+// child ends. Signals stay blocked in the child.
+func (p *Program) Fork() (*Process, error) {
+	return p.start(0, Blocked)
+}
+
+func (p *Program) start(flags uint64, sig Signals) (*Process, error) {
+	// What the kernel is given by address is kept on the heap: a goroutine's
+	// stack may move.
+	k := new(struct {
+		all, old unix.Sigset_t
+		pidfd    int32
+	})
+	p.keep = append(p.keep, k)
+	for i := range k.all.Val {
+		k.all.Val[i] = ^k.all.Val[i]
+	}
+	if sig == Inherit {
+		if len(p.execs) == 0 {
+			return nil, unix.EINVAL
+		}
+		// Right before the first exec: until then the child must not run
+		// a handler. CLONE_CLEAR_SIGHAND has reset them all.
+		at := p.execs[0]
+		unblock := call{nr: unix.SYS_RT_SIGPROCMASK, args: [6]uintptr{
+			unix.SIG_SETMASK, uintptr(unsafe.Pointer(&k.old)), 0, sigsetSize}}
+		p.calls = append(p.calls[:at], append([]call{unblock}, p.calls[at:]...)...)
+		p.names = append(p.names[:at], append([]string{"rt_sigprocmask"}, p.names[at:]...)...)
+		for i := range p.execs {
+			p.execs[i]++
+		}
+	}
+	if len(p.calls) == 0 {
+		return nil, unix.EINVAL
+	}
+
+	args := cloneArgs{
+		flags:      flags | unix.CLONE_CLEAR_SIGHAND | unix.CLONE_PIDFD,
+		pidfd:      uint64(uintptr(unsafe.Pointer(&k.pidfd))),
+		exitSignal: uint64(unix.SIGCHLD),
+	}
+	// A handler that runs in the child would run on memory shared with the
+	// parent, so every signal waits until the child is on its own.
+	if err := unix.PthreadSigmask(unix.SIG_SETMASK, &k.all, &k.old); err != nil {
+		return nil, os.NewSyscallError("rt_sigprocmask", err)
+	}
+	r := clone3(&args, unsafe.Sizeof(args), &p.calls[0], uintptr(len(p.calls)))
+	err := unix.PthreadSigmask(unix.SIG_SETMASK, &k.old, nil)
+	runtime.KeepAlive(p)
+	if err != nil {
+		panic("spawn: restoring the signal mask: " + err.Error()) // cannot fail on a valid mask
+	}
+	if e := -int(r); e > 0 && e < 4096 {
+		return nil, os.NewSyscallError("clone3", unix.Errno(e))
+	}
+	proc := &Process{PID: int(r), PidFD: os.NewFile(uintptr(k.pidfd), "pidfd")}
+	if flags&unix.CLONE_VFORK == 0 {
+		return proc, nil
+	}
+	if err := p.result(); err != nil {
+		proc.PidFD.Close()
+		reap(proc.PID)
+		return nil, err
+	}
+	return proc, nil
+}
+
+// result tells from the notes that the child has left whether it executed its
+// program.
+func (p *Program) result() error {
+	for i, c := range p.calls {
+		switch {
+		case c.errno == 0 || c.mode == try:
+		case c.errno == unexpected:
+			return &Error{p.names[i], ErrDied}
+		default:
+			return &Error{p.names[i], unix.Errno(c.errno)}
+		}
+	}
+	if len(p.execs) == 0 {
+		return ErrDied
+	}
+	var worst unix.Errno
+	for _, i := range p.execs {
+		// As execvp(3): a file that is there but cannot be executed tells
+		// more than one that is not there.
+		switch e := unix.Errno(p.calls[i].errno); e {
+		case 0:
+			return nil
+		case unix.ENOENT, unix.ENOTDIR:
+			if worst == 0 {
+				worst = unix.ENOENT
+			}
+		default:
+			if worst == 0 || worst == unix.ENOENT {
+				worst = e
+			}
+		}
+	}
+	return &ExecError{p.names[p.execs[0]], worst}
+}
+
+// sigsetSize is the size of the kernel's sigset_t.
+const sigsetSize = 8
+
+func reap(pid int) {
+	for {
+		if _, err := unix.Wait4(pid, nil, 0, nil); err != unix.EINTR {
+			return
+		}
+	}
+}
+
+// cloneArgs is struct clone_args of clone3(2), version 0.
+type cloneArgs struct {
+	flags      uint64
+	pidfd      uint64
+	childTID   uint64
+	parentTID  uint64
+	exitSignal uint64
+	stack      uint64
+	stackSize  uint64
+	tls        uint64
+}
+
+// clone3 makes a child that makes the n calls and ends. In the parent it
+// returns the child's PID or a negated errno.
+//
+//go:noescape
+func clone3(args *cloneArgs, size uintptr, calls *call, n uintptr) uintptr
