@@ -1,0 +1,168 @@
+// Package proc names processes so that the name cannot come to mean another
+// process, and acts on them by that name.
+//
+// A PID alone is reused. An [Identity] adds the start time and the boot, and
+// every use goes through a pidfd whose process is compared with the Identity
+// first: after that no reuse matters, since a pidfd never changes its process.
+package proc
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrGone is returned for a process that has ended, also when it has not been
+// reaped yet or when its PID belongs to another process now.
+var ErrGone = errors.New("process is gone")
+
+// An Identity names one process of one boot of one machine. The zero value names
+// none.
+type Identity struct {
+	PID   int    `json:"pid"`
+	Start uint64 `json:"start"` // clock ticks from boot; proc_pid_stat(5), field 22
+	Boot  string `json:"boot"`  // random(4), boot_id
+}
+
+// BootID returns the identity of the running boot.
+var BootID = sync.OnceValues(func() (string, error) {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	return strings.TrimSpace(string(b)), err
+})
+
+// Identify returns the identity of the process that pidfd, opened for pid,
+// refers to.
+func Identify(pid int, pidfd *os.File) (Identity, error) {
+	boot, err := BootID()
+	if err != nil {
+		return Identity{}, err
+	}
+	start, err := startTime(pid)
+	if err != nil {
+		return Identity{}, err
+	}
+	if Exited(pidfd) {
+		return Identity{}, ErrGone
+	}
+	return Identity{PID: pid, Start: start, Boot: boot}, nil
+}
+
+// Open returns a pidfd of the process, or ErrGone.
+func (id Identity) Open() (*os.File, error) {
+	boot, err := BootID()
+	if err != nil {
+		return nil, err
+	}
+	if id.PID <= 0 || id.Boot != boot {
+		return nil, ErrGone
+	}
+	f, err := OpenPID(id.PID)
+	if err != nil {
+		return nil, err
+	}
+	now, err := Identify(id.PID, f)
+	if err == nil && now != id {
+		err = ErrGone
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// OpenPID returns a pidfd of whatever process has the PID now, or ErrGone.
+func OpenPID(pid int) (*os.File, error) {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err == unix.ESRCH || err == unix.EINVAL {
+		return nil, ErrGone
+	}
+	if err != nil {
+		return nil, fmt.Errorf("process %d: %w", pid, os.NewSyscallError("pidfd_open", err))
+	}
+	return os.NewFile(uintptr(fd), "pidfd"), nil
+}
+
+// startTime reads field 22 of /proc/PID/stat. The second field is a name in
+// parentheses which may hold anything.
+func startTime(pid int) (uint64, error) {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) {
+		return 0, ErrGone
+	}
+	if err != nil {
+		return 0, err
+	}
+	fields := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
+	if len(fields) < 20 {
+		return 0, fmt.Errorf("/proc/%d/stat: %w", pid, unix.EBADMSG)
+	}
+	return strconv.ParseUint(string(fields[19]), 10, 64)
+}
+
+// Exited reports whether the process of a pidfd has ended.
+func Exited(pidfd *os.File) bool {
+	return wait(pidfd, 0)
+}
+
+func wait(pidfd *os.File, d time.Duration) bool {
+	p := []unix.PollFd{{Fd: int32(pidfd.Fd()), Events: unix.POLLIN}}
+	n, err := unix.Poll(p, int(d.Milliseconds()))
+	return err == nil && n == 1
+}
+
+// Wait returns when the process of a pidfd has ended, or with the context's
+// error.
+func Wait(ctx context.Context, pidfd *os.File) error {
+	for {
+		if wait(pidfd, 50*time.Millisecond) {
+			return nil
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
+}
+
+// Signal sends a signal to the process of a pidfd. ErrGone if it has ended.
+func Signal(pidfd *os.File, sig unix.Signal) error {
+	err := unix.PidfdSendSignal(int(pidfd.Fd()), sig, nil, 0)
+	if err == unix.ESRCH {
+		return ErrGone
+	}
+	return os.NewSyscallError("pidfd_send_signal", err)
+}
+
+// Reap collects the exit status of an ended process if it is a child of ours.
+func Reap(pidfd *os.File) {
+	for unix.Waitid(unix.P_PIDFD, int(pidfd.Fd()), nil, unix.WEXITED|unix.WNOHANG, nil) == unix.EINTR {
+	}
+}
+
+// PIDs returns the processes that /proc shows.
+func PIDs() ([]int, error) {
+	d, err := os.Open("/proc")
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	names, err := d.Readdirnames(-1)
+	if err != nil {
+		return nil, err
+	}
+	pids := make([]int, 0, len(names))
+	for _, name := range names {
+		if pid, err := strconv.Atoi(name); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	return pids, nil
+}
