@@ -1,0 +1,103 @@
+package netns
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Free reports whether addr may be given to a pod: ErrConflict if the host
+// routes it elsewhere than by its default route, ErrInUse if the route is that of
+// another pod. It asks the kernel one question, however many routes there are.
+func Free(addr netip.Addr) error {
+	routes, err := netlink.RouteGetWithOptions(addr.AsSlice(), &netlink.RouteGetOptions{FIBMatch: true})
+	switch {
+	case errors.Is(err, unix.ENETUNREACH), errors.Is(err, unix.EHOSTUNREACH):
+		return nil // no route at all
+	case err != nil:
+		return fmt.Errorf("look up route to %s: %w", addr, err)
+	case len(routes) == 0 || routes[0].Dst == nil:
+		return nil
+	}
+	ones, _ := routes[0].Dst.Mask.Size()
+	if ones == 0 && routes[0].Type != unix.RTN_LOCAL {
+		return nil
+	}
+	dev := "an unknown link"
+	if link, err := netlink.LinkByIndex(routes[0].LinkIndex); err == nil {
+		dev = link.Attrs().Name
+	}
+	if strings.HasPrefix(dev, linkPrefix) {
+		return fmt.Errorf("%s: %w by another pod (%s)", addr, ErrInUse, dev)
+	}
+	return fmt.Errorf("address %s %w: %s on %s", addr, ErrConflict, routes[0].Dst, dev)
+}
+
+// IPv6 reports whether the host uses IPv6.
+func IPv6() bool {
+	for _, conf := range []string{"all", "default"} {
+		b, err := os.ReadFile("/proc/sys/net/ipv6/conf/" + conf + "/disable_ipv6")
+		if err != nil || strings.TrimSpace(string(b)) != "0" {
+			return false
+		}
+	}
+	return true
+}
+
+// HostMTU returns the MTU of the link of the host's default route, in bytes, or
+// 1500 if the host has none.
+func HostMTU() int {
+	dev := defaultLink()
+	if dev == "" {
+		return 1500
+	}
+	link, err := netlink.LinkByName(dev)
+	if err != nil {
+		return 1500
+	}
+	return link.Attrs().MTU
+}
+
+// defaultLink returns the link of the IPv4 default route with the lowest metric,
+// or else of the IPv6 one. /proc/net/route begins with the default routes; asking
+// the kernel for them by netlink would walk all routes.
+func defaultLink() string {
+	f, err := os.Open("/proc/thread-self/net/route")
+	if err == nil {
+		defer f.Close()
+		best, metric := "", uint64(0)
+		s := bufio.NewScanner(f)
+		s.Scan() // titles
+		for s.Scan() {
+			// Iface Destination Gateway Flags RefCnt Use Metric Mask …
+			w := strings.Fields(s.Text())
+			if len(w) < 8 || w[1] != "00000000" || w[7] != "00000000" {
+				break
+			}
+			m, _ := strconv.ParseUint(w[6], 10, 32)
+			if best == "" || m < metric {
+				best, metric = w[0], m
+			}
+		}
+		if best != "" {
+			return best
+		}
+	}
+	routes, err := netlink.RouteListFiltered(netlink.FAMILY_V6, &netlink.Route{}, netlink.RT_FILTER_DST)
+	if err != nil {
+		return ""
+	}
+	for _, r := range routes {
+		if link, err := netlink.LinkByIndex(r.LinkIndex); err == nil && link.Attrs().Name != "lo" {
+			return link.Attrs().Name
+		}
+	}
+	return ""
+}

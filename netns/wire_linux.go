@@ -1,0 +1,266 @@
+package netns
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// Interface is the name of a pod's link inside the pod.
+const Interface = "eth0"
+
+// Gateway and Gateway6 are the addresses of the host's end of every pod's link.
+// They mean the host, from inside any pod.
+var (
+	Gateway  = netip.MustParseAddr("169.254.1.1")
+	Gateway6 = netip.MustParseAddr("fe80::1")
+)
+
+// gatewayMAC is the hardware address of the host's end of every pod's link. Each
+// link has two ends and nothing else, so one for all will do.
+var gatewayMAC = net.HardwareAddr{0x02, 0x70, 0x6f, 0x64, 0x62, 0x78}
+
+// Connect wires a namespace to the host: link is the name of the host's end, mtu
+// is in bytes. On error, Disconnect removes what was made.
+func Connect(ns *NS, link string, a Address, mtu int) error {
+	mac, err := net.ParseMAC(a.MAC)
+	if err != nil {
+		return fmt.Errorf("mac %q: %w", a.MAC, ErrInvalid)
+	}
+	if err := connectHost(ns, link, a, mac, mtu); err != nil {
+		return fmt.Errorf("wire %s: %w", link, err)
+	}
+	if err := ns.Do(func() error { return connectPod(a) }); err != nil {
+		return fmt.Errorf("wire %s in the pod: %w", Interface, err)
+	}
+	return nil
+}
+
+// Disconnect removes a link made by Connect, and with it its other end, its
+// routes and its neighbours. A link that is not there is no error.
+func Disconnect(link string) error {
+	req := nl.NewNetlinkRequest(unix.RTM_DELLINK, unix.NLM_F_ACK)
+	req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
+	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(link)))
+	_, err := req.Execute(unix.NETLINK_ROUTE, 0)
+	if err != nil && !errors.Is(err, unix.ENODEV) {
+		return fmt.Errorf("remove link %s: %w", link, err)
+	}
+	return nil
+}
+
+// Connected reports whether the host's end of a pod's link is there.
+func Connected(link string) bool {
+	s, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(s)
+	req, err := unix.NewIfreq(link)
+	if err != nil {
+		return false
+	}
+	return unix.IoctlIfreq(s, unix.SIOCGIFINDEX, req) == nil
+}
+
+// Leads reports whether the pair of the host's link ends in the network namespace
+// of a process. The kernel answers without the namespace being entered.
+func Leads(link string, pid int) bool {
+	l, err := netlink.LinkByName(link)
+	if err != nil || l.Attrs().NetNsID < 0 {
+		return false
+	}
+	id, err := netlink.GetNetNsIdByPid(pid)
+	return err == nil && id == l.Attrs().NetNsID
+}
+
+// connectHost makes both ends with one request, the pod's end in the pod from
+// the first moment: there is never a link to be moved, or left behind.
+func connectHost(ns *NS, name string, a Address, mac net.HardwareAddr, mtu int) error {
+	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.MTU, attrs.HardwareAddr = name, mtu, gatewayMAC
+	veth := &netlink.Veth{
+		LinkAttrs:        attrs,
+		PeerName:         Interface,
+		PeerHardwareAddr: mac,
+		PeerNamespace:    netlink.NsFd(ns.f.Fd()),
+		PeerMTU:          uint32(mtu),
+	}
+	if err := h.LinkAdd(veth); err != nil {
+		return fmt.Errorf("add veth pair: %w", err)
+	}
+	index := veth.Index
+	if err := setUp(index, true); err != nil {
+		return fmt.Errorf("set up: %w", err)
+	}
+	for _, to := range families(a) {
+		if err := h.AddrAdd(veth, to.gatewayAddr()); err != nil {
+			return fmt.Errorf("add address %s: %w", to.gateway, err)
+		}
+		if err := h.NeighAdd(neighbour(index, to.pod, mac)); err != nil {
+			return fmt.Errorf("add neighbour %s: %w", to.pod, err)
+		}
+		route := &netlink.Route{LinkIndex: index, Dst: host(to.pod), Scope: netlink.SCOPE_LINK}
+		if err := h.RouteAdd(route); err != nil {
+			if errors.Is(err, unix.EEXIST) {
+				err = ErrInUse
+			}
+			return fmt.Errorf("add route to %s: %w", to.pod, err)
+		}
+	}
+	if a.IP6.IsValid() {
+		return forward6(name)
+	}
+	return nil
+}
+
+func connectPod(a Address) error {
+	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	eth0, err := h.LinkByName(Interface)
+	if err != nil {
+		return err
+	}
+	index := eth0.Attrs().Index
+	if err := setUp(index, false); err != nil {
+		return fmt.Errorf("set up: %w", err)
+	}
+	for _, to := range families(a) {
+		addr := &netlink.Addr{IPNet: host(to.pod), Flags: to.flags}
+		if err := h.AddrAdd(eth0, addr); err != nil {
+			return fmt.Errorf("add address %s: %w", to.pod, err)
+		}
+		if err := h.NeighAdd(neighbour(index, to.gateway, gatewayMAC)); err != nil {
+			return fmt.Errorf("add neighbour %s: %w", to.gateway, err)
+		}
+		route := &netlink.Route{LinkIndex: index, Gw: to.gateway.AsSlice(), Flags: int(netlink.FLAG_ONLINK)}
+		if err := h.RouteAdd(route); err != nil {
+			return fmt.Errorf("add default route via %s: %w", to.gateway, err)
+		}
+	}
+	return nil
+}
+
+// A family is the part of an Address that belongs to one IP version.
+type family struct {
+	pod, gateway netip.Addr
+	flags        int // of addresses
+}
+
+func families(a Address) []family {
+	var fs []family
+	if a.IP.IsValid() {
+		fs = append(fs, family{a.IP, Gateway, 0})
+	}
+	if a.IP6.IsValid() {
+		// Nobody else can be on the link: no duplicate address detection.
+		fs = append(fs, family{a.IP6, Gateway6, unix.IFA_F_NODAD})
+	}
+	return fs
+}
+
+func (f family) gatewayAddr() *netlink.Addr {
+	return &netlink.Addr{IPNet: host(f.gateway), Flags: f.flags, Scope: int(netlink.SCOPE_LINK)}
+}
+
+// host returns the network that has a as its one address.
+func host(a netip.Addr) *net.IPNet {
+	return &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(a.BitLen(), a.BitLen())}
+}
+
+func neighbour(link int, a netip.Addr, mac net.HardwareAddr) *netlink.Neigh {
+	family := unix.AF_INET
+	if a.Is6() {
+		family = unix.AF_INET6
+	}
+	return &netlink.Neigh{
+		LinkIndex: link, Family: family, State: netlink.NUD_PERMANENT, Flags: 0,
+		IP: a.AsSlice(), HardwareAddr: mac,
+	}
+}
+
+func loopbackUp() error {
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		return err
+	}
+	return netlink.LinkSetUp(lo)
+}
+
+// setUp sets a link up, in one request that also keeps IPv6 from giving it an
+// address of its own (which would send packets and wait for answers), and turns
+// on IPv4 forwarding for what comes in by it, which needs no /proc/sys to write
+// to.
+func setUp(index int, forward bool) error {
+	req := nl.NewNetlinkRequest(unix.RTM_SETLINK, unix.NLM_F_ACK)
+	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	msg.Index = int32(index)
+	msg.Flags, msg.Change = unix.IFF_UP, unix.IFF_UP
+	req.AddData(msg)
+	spec := nl.NewRtAttr(unix.IFLA_AF_SPEC|unix.NLA_F_NESTED, nil)
+	if IPv6() {
+		inet6 := spec.AddRtAttr(unix.AF_INET6|unix.NLA_F_NESTED, nil)
+		inet6.AddRtAttr(unix.IFLA_INET6_ADDR_GEN_MODE, nl.Uint8Attr(nl.IN6_ADDR_GEN_MODE_NONE))
+	}
+	if forward {
+		inet := spec.AddRtAttr(unix.AF_INET|unix.NLA_F_NESTED, nil)
+		conf := inet.AddRtAttr(unix.IFLA_INET_CONF|unix.NLA_F_NESTED, nil)
+		const devconfForwarding = 1 // IPV4_DEVCONF_FORWARDING, linux/ip.h
+		conf.AddRtAttr(devconfForwarding, nl.Uint32Attr(1))
+	}
+	req.AddData(spec)
+	_, err := req.Execute(unix.NETLINK_ROUTE, 0)
+	return err
+}
+
+const conf6 = "/proc/sys/net/ipv6/conf/"
+
+// forward6 turns on IPv6 forwarding of what comes in by a link. Before Linux
+// 6.17 the kernel knows it for the whole host only, and then no longer listens to
+// router advertisements unless told to: so the links that do are told to go on.
+func forward6(link string) error {
+	err := setSysctl(conf6+link+"/force_forwarding", "1")
+	if !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if b, err := os.ReadFile(conf6 + "all/forwarding"); err == nil && strings.TrimSpace(string(b)) == "1" {
+		return nil
+	}
+	links, err := filepath.Glob(conf6 + "*/accept_ra")
+	if err != nil {
+		return err
+	}
+	for _, path := range links {
+		if b, err := os.ReadFile(path); err == nil && strings.TrimSpace(string(b)) == "1" {
+			if err := setSysctl(path, "2"); err != nil {
+				return err
+			}
+		}
+	}
+	return setSysctl(conf6+"all/forwarding", "1")
+}
+
+func setSysctl(path, value string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(value)
+	return errors.Join(err, f.Close())
+}
