@@ -44,19 +44,6 @@ func Connect(ns *NS, link string, a Address, mtu int) error {
 	return nil
 }
 
-// Disconnect removes a link made by Connect, and with it its other end, its
-// routes and its neighbours. A link that is not there is no error.
-func Disconnect(link string) error {
-	req := nl.NewNetlinkRequest(unix.RTM_DELLINK, unix.NLM_F_ACK)
-	req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
-	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(link)))
-	_, err := req.Execute(unix.NETLINK_ROUTE, 0)
-	if err != nil && !errors.Is(err, unix.ENODEV) {
-		return fmt.Errorf("remove link %s: %w", link, err)
-	}
-	return nil
-}
-
 // Connected reports whether the host's end of a pod's link is there.
 func Connected(link string) bool {
 	s, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)

@@ -110,9 +110,14 @@ func TestConnect(t *testing.T) {
 		}
 		for i := range pods {
 			for range 2 { // the second time it is absent
-				if err := Disconnect(fmt.Sprint(linkPrefix, i)); err != nil {
+				wait, err := Disconnect(fmt.Sprint(linkPrefix, i))
+				if err != nil {
 					return err
 				}
+				if Connected(fmt.Sprint(linkPrefix, i)) {
+					return errors.New("link is there after Disconnect")
+				}
+				defer wait()
 			}
 		}
 		for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {

@@ -216,6 +216,14 @@ func (p *Program) Fork() (*Process, error) {
 	return p.start(0, Blocked)
 }
 
+// Detach makes a child that shares the memory of the caller, and returns at once.
+// The child makes its calls, for as long as they take, and ends, also if the
+// caller has ended before. The caller keeps the Program reachable until then.
+// Signals stay blocked in the child.
+func (p *Program) Detach() (*Process, error) {
+	return p.start(unix.CLONE_VM, Blocked)
+}
+
 func (p *Program) start(flags uint64, sig Signals) (*Process, error) {
 	// What the kernel is given by address is kept on the heap: a goroutine's
 	// stack may move.

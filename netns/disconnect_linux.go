@@ -1,0 +1,114 @@
+package netns
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"time"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
+	"github.com/podbox/podbox/internal/proc"
+	"github.com/podbox/podbox/internal/spawn"
+)
+
+// disconnectTime bounds how long the kernel may take to unlist a link. It needs
+// well under a millisecond unless its network lock is held by others.
+const disconnectTime = 10 * time.Second
+
+// Disconnect removes a link made by Connect, and with it its other end, its
+// routes and its neighbours. A link that is not there is no error.
+//
+// When Disconnect returns, all this is gone from view. The kernel goes on for
+// some 10 to 40 ms to free the memory, after RCU grace periods that it makes the
+// requesting process wait for: so a child of ours makes the request, which may
+// outlive us. wait returns when it is done; it need not be called.
+func Disconnect(link string) (wait func(), err error) {
+	if !Connected(link) {
+		return func() {}, nil
+	}
+	wait, err = disconnect(link)
+	if err != nil {
+		return nil, fmt.Errorf("remove link %s: %w", link, err)
+	}
+	return wait, nil
+}
+
+func disconnect(link string) (func(), error) {
+	s, err := nl.Subscribe(unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, err
+	}
+	defer s.Close()
+	high, err := spawn.DupHigh(s.GetFd())
+	if err != nil {
+		return nil, err
+	}
+	defer high.Close()
+
+	req := nl.NewNetlinkRequest(unix.RTM_DELLINK, unix.NLM_F_ACK)
+	req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
+	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(link)))
+	msg := req.Serialize()
+
+	var p spawn.Program
+	// Nothing of ours may stay open in the child: not a lock, not the pipe
+	// whose end somebody waits for.
+	if err := p.Files([]int{int(high.Fd())}); err != nil {
+		return nil, err
+	}
+	p.Call("close_range", unix.SYS_CLOSE_RANGE, 1, uintptr(^uint32(0)), 0)
+	p.Call("send", unix.SYS_SENDTO, 0, spawn.Pointer(&p, &msg[0]), uintptr(len(msg)), 0, 0, 0)
+	child, err := p.Detach()
+	if err != nil {
+		return nil, err
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer child.PidFD.Close()
+		proc.Wait(context.Background(), child.PidFD)
+		proc.Reap(child.PidFD)
+		runtime.KeepAlive(&p)
+	}()
+
+	deadline := time.Now().Add(disconnectTime)
+	for Connected(link) {
+		if err := refusal(s.GetFd(), 50*time.Microsecond); err != nil {
+			return nil, err
+		}
+		if time.Now().After(deadline) {
+			return nil, os.ErrDeadlineExceeded
+		}
+	}
+	return func() { <-done }, nil
+}
+
+// refusal waits for an answer of the kernel and returns the error in it. The
+// answer that all is done comes only at the very end.
+func refusal(socket int, d time.Duration) error {
+	ts := unix.NsecToTimespec(d.Nanoseconds())
+	n, err := unix.Ppoll([]unix.PollFd{{Fd: int32(socket), Events: unix.POLLIN}}, &ts, nil)
+	if err == unix.EINTR || n == 0 {
+		return nil
+	}
+	if err != nil {
+		return os.NewSyscallError("ppoll", err)
+	}
+	buf := make([]byte, 4096)
+	n, _, err = unix.Recvfrom(socket, buf, unix.MSG_DONTWAIT)
+	if err != nil {
+		return os.NewSyscallError("recvfrom", err)
+	}
+	if n < unix.SizeofNlMsghdr+4 {
+		return errors.New("short answer")
+	}
+	code := int32(nl.NativeEndian().Uint32(buf[unix.SizeofNlMsghdr:]))
+	if code == 0 || -code == int32(unix.ENODEV) {
+		return nil
+	}
+	return unix.Errno(-code)
+}
