@@ -65,6 +65,10 @@ func (ns *NS) Do(f func() error) error {
 	})
 }
 
+// SetUpLoopback sets the namespace's loopback link up, which gives it 127.0.0.1
+// and ::1.
+func (ns *NS) SetUpLoopback() error { return ns.Do(loopbackUp) }
+
 // File returns the open namespace file. It is lent: NS closes it.
 func (ns *NS) File() *os.File { return ns.f }
 

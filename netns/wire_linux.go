@@ -120,6 +120,9 @@ func connectPod(a Address) error {
 		return err
 	}
 	defer h.Close()
+	if err := loopbackUp(); err != nil {
+		return err
+	}
 	eth0, err := h.LinkByName(Interface)
 	if err != nil {
 		return err
@@ -183,11 +186,8 @@ func neighbour(link int, a netip.Addr, mac net.HardwareAddr) *netlink.Neigh {
 }
 
 func loopbackUp() error {
-	lo, err := netlink.LinkByName("lo")
-	if err != nil {
-		return err
-	}
-	return netlink.LinkSetUp(lo)
+	const index = 1 // of the loopback link of every namespace
+	return netlink.LinkSetUp(&netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Index: index}})
 }
 
 // setUp sets a link up, in one request that also keeps IPv6 from giving it an

@@ -1,0 +1,404 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/podbox/podbox/internal/flock"
+	"github.com/podbox/podbox/internal/nsthread"
+	"github.com/podbox/podbox/internal/steps"
+	"github.com/podbox/podbox/netns"
+)
+
+// A build is a pod on its way up: what its steps hand to one another.
+type build struct {
+	rt    *Runtime
+	rec   *record
+	lock  *flock.Lock
+	pause *newborn
+
+	// join are the namespaces that the pause joins rather than makes: those
+	// of a stranger, or those that survived the last pause.
+	join    []*os.File
+	joined  []Namespace
+	shm     *os.File // the /dev/shm that survived it
+	failure error    // of an undo
+}
+
+func (b *build) close() {
+	if b.pause != nil {
+		b.pause.close()
+	}
+	for _, f := range b.join {
+		f.Close()
+	}
+	if b.shm != nil {
+		b.shm.Close()
+	}
+	b.lock.Close()
+}
+
+// Create makes a pod and brings it up. ErrExists if its name is taken. If it
+// fails, everything is as it was; if undoing fails as well, the pod is left in
+// state broken.
+func (rt *Runtime) Create(ctx context.Context, spec Spec) (*Sandbox, error) {
+	b, err := rt.newBuild(spec)
+	if err != nil {
+		return nil, err
+	}
+	defer b.close()
+	if err := steps.Run(ctx, b.createPlan(), rt.hook); err != nil {
+		return nil, fmt.Errorf("create pod %q: %w", b.rec.Spec.Name, err)
+	}
+	return &Sandbox{rt: rt, id: b.rec.ID, name: b.rec.Spec.Name}, nil
+}
+
+// A Planned step is one line of a plan.
+type Planned struct {
+	Name string `json:"name"`
+	Do   string `json:"do"`
+	Undo string `json:"undo,omitempty"` // what is done if a later step fails
+}
+
+// Plan returns the steps that Create would do for spec, and changes nothing.
+func (rt *Runtime) Plan(spec Spec) ([]Planned, error) {
+	b, err := rt.newBuild(spec)
+	if err != nil {
+		return nil, err
+	}
+	var lines []Planned
+	for _, s := range b.createPlan() {
+		lines = append(lines, Planned{s.Name, s.Text, s.Back})
+	}
+	return lines, nil
+}
+
+func (rt *Runtime) newBuild(spec Spec) (*build, error) {
+	if err := spec.Validate(); err != nil {
+		return nil, err
+	}
+	id := newID()
+	return &build{rt: rt, rec: &record{
+		Version: recordVersion, ID: id, State: Created,
+		Created: time.Now().UTC().Truncate(time.Microsecond), Spec: spec.withDefaults(id),
+	}}, nil
+}
+
+// createPlan is everything from nothing to a running pod.
+func (b *build) createPlan() []steps.Step {
+	plan := []steps.Step{{
+		Name: "record",
+		Text: "record the intent in " + filepath.Join(b.rt.root, "pods", "ID"),
+		Back: "remove the record",
+		Do:   b.makeRecord,
+		Undo: b.unmakeRecord,
+	}, {
+		Name: "name",
+		Text: fmt.Sprintf("take the name %q", b.rec.Spec.Name),
+		Back: "give the name back",
+		Do: func(ctx context.Context) error {
+			return b.rt.claimName(ctx, b.rec.Spec.Name, b.rec.ID)
+		},
+		Undo: b.noted(func(context.Context) error {
+			return b.rt.releaseName(b.rec.Spec.Name, b.rec.ID)
+		}),
+	}}
+	if b.rec.wired() {
+		plan = append(plan, steps.Step{
+			Name: "address",
+			Text: "take " + b.wantedAddress(),
+			Back: "give the addresses back",
+			Do:   b.takeAddress,
+			Undo: b.noted(func(context.Context) error { return b.rt.releaseAddress(b.rec) }),
+		})
+	}
+	return append(plan, b.upPlan()...)
+}
+
+// upPlan is everything from a record with an address to a running pod.
+func (b *build) upPlan() []steps.Step {
+	spec := &b.rec.Spec
+	plan := []steps.Step{{
+		Name: "files",
+		Text: "write " + strings.Join(spec.files(), ", "),
+		Do:   func(context.Context) error { return writeFiles(b.rt.podDir(b.rec.ID), b.rec) },
+	}, {
+		Name: "pause",
+		Text: "start the pause in new namespaces: " + join(slices.DeleteFunc(slices.Clone(spec.Share), func(n Namespace) bool { return !spec.owns(n) })),
+		Back: "end the pause, and with it the namespaces",
+		Do:   b.startPause,
+		Undo: func(context.Context) error { b.pause.undo(); return nil },
+	}}
+	if spec.owns(Net) {
+		plan = append(plan, b.wireStep())
+	}
+	return append(plan, b.settingsStep(), b.commitStep())
+}
+
+func (b *build) wireStep() steps.Step {
+	if !b.rec.wired() {
+		return steps.Step{
+			Name: "loopback",
+			Text: "set the loopback link up",
+			Do:   func(context.Context) error { return b.inNet((*netns.NS).SetUpLoopback) },
+		}
+	}
+	link := b.rec.link()
+	return steps.Step{
+		Name: "wire",
+		Text: fmt.Sprintf("connect %s of the pod to pbx… of the host; addresses, routes, neighbours; forwarding on for the link", netns.Interface),
+		Back: "remove the link",
+		Do: func(context.Context) error {
+			// Of a pause that died the link may still be there.
+			if err := b.rt.disconnect(b.rec); err != nil {
+				return err
+			}
+			return b.inNet(func(ns *netns.NS) error {
+				return netns.Connect(ns, link, b.rec.Address, netns.HostMTU())
+			})
+		},
+		Undo: b.noted(func(context.Context) error { return b.rt.disconnect(b.rec) }),
+	}
+}
+
+// commitStep comes last and has no undo: with it the pod exists.
+func (b *build) commitStep() steps.Step {
+	return steps.Step{
+		Name: "commit",
+		Text: "record the pod as running and let the pause stay",
+		Do: func(context.Context) error {
+			ns, err := b.pause.namespaces(b.rec.Spec.Share)
+			if err != nil {
+				return err
+			}
+			next := *b.rec
+			next.State, next.Error, next.Pause, next.Namespaces = Running, "", b.pause.identity, ns
+			if err := next.write(b.rt.podDir(b.rec.ID)); err != nil {
+				return err
+			}
+			*b.rec = next
+			return b.pause.commit()
+		},
+	}
+}
+
+// noted remembers that an undo failed, so that the record is kept.
+func (b *build) noted(undo func(context.Context) error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		err := undo(ctx)
+		b.failure = errors.Join(b.failure, err)
+		return err
+	}
+}
+
+func (b *build) makeRecord(ctx context.Context) error {
+	if err := b.rt.makeRoot(); err != nil {
+		return err
+	}
+	dir := b.rt.podDir(b.rec.ID)
+	// A sweep may come between making and locking, and take the directory for
+	// one left behind.
+	for range 10 {
+		if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+		lock, err := flock.Wait(ctx, dir, flock.Exclusive)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		b.lock = lock
+		return b.rec.write(dir)
+	}
+	return fmt.Errorf("%s: vanishes", dir)
+}
+
+func (b *build) unmakeRecord(context.Context) error {
+	dir := b.rt.podDir(b.rec.ID)
+	if b.failure == nil {
+		return os.RemoveAll(dir)
+	}
+	b.rec.State, b.rec.Error = Broken, b.failure.Error()
+	return b.rec.write(dir)
+}
+
+func (b *build) wantedAddress() string {
+	n := b.rec.Spec.Network
+	ip, ip6 := "the next free address of "+n.Range.String(), "of "+n.Range6.String()
+	if n.IP.IsValid() {
+		ip = n.IP.String()
+	}
+	if n.IP6.IsValid() {
+		ip6 = n.IP6.String()
+	}
+	return ip + " and " + ip6
+}
+
+func (b *build) takeAddress(ctx context.Context) error {
+	n := b.rec.Spec.Network
+	a := &b.rec.Address
+	a.MAC = n.MAC
+	var err error
+	if a.IP, err = b.rt.lease(ctx, n.IP, n.Range, b.rec.ID); err != nil {
+		return err
+	}
+	switch {
+	case netns.IPv6():
+		if a.IP6, err = b.rt.lease(ctx, n.IP6, n.Range6, b.rec.ID); err != nil {
+			return err
+		}
+	case n.IP6.IsValid():
+		return fmt.Errorf("ip6 %s: IPv6 is off on this host: %w", n.IP6, unix.EAFNOSUPPORT)
+	}
+	// What is leased is on record before anything is made of it.
+	return b.rec.write(b.rt.podDir(b.rec.ID))
+}
+
+// lease takes the wanted address, or the next free one.
+func (rt *Runtime) lease(ctx context.Context, want netip.Addr, r netip.Prefix, id string) (netip.Addr, error) {
+	if !want.IsValid() {
+		return rt.leases.Acquire(ctx, r, id, netns.Free)
+	}
+	if err := rt.leases.Claim(ctx, want, id); err != nil {
+		return netip.Addr{}, err
+	}
+	if err := netns.Free(want); err != nil {
+		return netip.Addr{}, errors.Join(err, rt.leases.Release(want, id))
+	}
+	return want, nil
+}
+
+func (rt *Runtime) releaseAddress(rec *record) error {
+	return errors.Join(rt.leases.Release(rec.Address.IP, rec.ID), rt.leases.Release(rec.Address.IP6, rec.ID))
+}
+
+// disconnect removes a pod's link if it has one.
+func (rt *Runtime) disconnect(rec *record) error {
+	if !rec.wired() {
+		return nil
+	}
+	wait, err := netns.Disconnect(rec.link())
+	if err == nil {
+		rt.background.Go(wait)
+	}
+	return err
+}
+
+func (b *build) startPause(context.Context) error {
+	spec := &b.rec.Spec
+	if spec.Network.Mode == netns.ModePath && !slices.Contains(b.joined, Net) {
+		ns, err := netns.Open(spec.Network.Path)
+		if err != nil {
+			return err
+		}
+		b.join, b.joined = append(b.join, ns.File()), append(b.joined, Net)
+	}
+	var make []Namespace
+	for _, n := range spec.Share {
+		if n != PID && !slices.Contains(b.joined, n) { // a pause has its own PID namespace always
+			make = append(make, n)
+		}
+	}
+	var err error
+	b.pause, err = b.rt.startPause(b.rec, make, b.join)
+	return err
+}
+
+// undo ends the pause; there may be none.
+func (n *newborn) undo() {
+	if n != nil {
+		n.abandon()
+	}
+}
+
+// inNet calls f with the network namespace of the new pause.
+func (b *build) inNet(f func(*netns.NS) error) error {
+	ns, err := netns.Of(b.pause.identity.PID)
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	return f(ns)
+}
+
+func (b *build) settingsStep() steps.Step {
+	return steps.Step{Name: "settings", Text: b.settingsText(), Do: b.applySettings}
+}
+
+func (b *build) settingsText() string {
+	var parts []string
+	if h := b.rec.Spec.Hostname; h != "" {
+		parts = append(parts, "hostname "+h)
+	}
+	for _, k := range slices.Sorted(maps.Keys(b.rec.Spec.Sysctls)) {
+		parts = append(parts, k+"="+b.rec.Spec.Sysctls[k])
+	}
+	if len(parts) == 0 {
+		return "set nothing"
+	}
+	return "set " + strings.Join(parts, ", ")
+}
+
+// applySettings sets hostname and sysctls from a thread in the pod's namespaces.
+func (b *build) applySettings(context.Context) error {
+	spec := &b.rec.Spec
+	if spec.Hostname == "" && len(spec.Sysctls) == 0 {
+		return nil
+	}
+	flags := 0
+	for _, n := range []Namespace{Net, IPC, UTS} {
+		if spec.owns(n) {
+			flags |= n.flag()
+		}
+	}
+	return nsthread.Do(func() error {
+		if err := nsthread.Join(b.pause.pidfd, flags); err != nil {
+			return err
+		}
+		if spec.Hostname != "" {
+			if err := unix.Sethostname([]byte(spec.Hostname)); err != nil {
+				return fmt.Errorf("hostname %q: %w", spec.Hostname, os.NewSyscallError("sethostname", err))
+			}
+		}
+		for _, k := range slices.Sorted(maps.Keys(spec.Sysctls)) {
+			if err := setSysctl(k, spec.Sysctls[k]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// setSysctl writes to a file of /proc/sys, which shows the namespaces of the
+// thread that opens it. As sysctl(8) has it, a slash in the name stands for a dot
+// in the file's.
+func setSysctl(name, value string) error {
+	path := "/proc/sys/" + strings.NewReplacer(".", "/", "/", ".").Replace(name)
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err == nil {
+		_, err = f.WriteString(value)
+		err = errors.Join(err, f.Close())
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("sysctl %q: %w: not a pod's own on this kernel", name, ErrInvalid)
+	case errors.Is(err, unix.EINVAL):
+		return fmt.Errorf("sysctl %s=%q: %w: %w", name, value, ErrInvalid, unix.EINVAL)
+	case err != nil:
+		return fmt.Errorf("sysctl %s=%q: %w", name, value, err)
+	}
+	return nil
+}

@@ -1,0 +1,225 @@
+package sandbox
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/podbox/podbox/internal/flock"
+	"github.com/podbox/podbox/internal/mnt"
+	"github.com/podbox/podbox/internal/nsthread"
+	"github.com/podbox/podbox/internal/proc"
+	"github.com/podbox/podbox/ipcns"
+)
+
+// An Entry is what it takes to put a process into a pod. While it is open, the
+// pod is not stopped or removed.
+type Entry struct {
+	// Pause is a pidfd of the pod's pause: setns(2) to it with Flags joins the
+	// pod's namespaces.
+	Pause *os.File
+	// Flags are the CLONE_NEW… constants of the namespaces that members share.
+	Flags int
+	// Shm is a detached mount of the pod's /dev/shm, nil if ipc is not shared.
+	// Its filesystem is the same for all members.
+	Shm *os.File
+	// Proc is a detached mount of the proc(5) of the pod's PID namespace, nil if
+	// pid is not shared.
+	Proc *os.File
+	// Files are the pod's own versions of files in /etc, by the path that they
+	// have for a member.
+	Files map[string]string
+
+	lock *flock.Lock
+}
+
+// Close ends the Entry. It may be called again.
+func (e *Entry) Close() error {
+	for _, f := range []**os.File{&e.Pause, &e.Shm, &e.Proc} {
+		if *f != nil {
+			(*f).Close()
+			*f = nil
+		}
+	}
+	return e.lock.Close()
+}
+
+// Enter opens the pod for a process to be put in. ErrNotRunning if its pause does
+// not live.
+func (s *Sandbox) Enter(ctx context.Context) (*Entry, error) {
+	dir := s.rt.podDir(s.id)
+	lock, err := flock.Wait(ctx, dir, flock.Shared)
+	if err != nil {
+		return nil, s.wrap("enter", notFound(err))
+	}
+	e := &Entry{lock: lock, Files: make(map[string]string)}
+	if err := e.open(ctx, dir); err != nil {
+		e.Close()
+		return nil, s.wrap("enter", err)
+	}
+	return e, nil
+}
+
+func (e *Entry) open(ctx context.Context, dir string) error {
+	rec, err := readRecord(dir)
+	if err != nil {
+		return notFound(err)
+	}
+	if rec.State != Running {
+		return fmt.Errorf("%w: its state is %s", ErrNotRunning, rec.State)
+	}
+	e.Pause, err = openPause(rec)
+	if errors.Is(err, proc.ErrGone) {
+		return fmt.Errorf("%w: its pause is gone", ErrNotRunning)
+	}
+	if err != nil {
+		return err
+	}
+	for _, n := range rec.Spec.Share {
+		e.Flags |= n.flag()
+	}
+	for _, name := range rec.Spec.files() {
+		e.Files[memberFiles[name]] = filepath.Join(dir, name)
+	}
+	if !rec.Spec.shares(IPC) && !rec.Spec.shares(PID) {
+		return nil
+	}
+	return nsthread.Do(func() error {
+		if err := enterPause(e.Pause); err != nil {
+			return err
+		}
+		if rec.Spec.shares(IPC) {
+			if e.Shm, err = lendShm(ctx, rec, dir); err != nil {
+				return fmt.Errorf("/dev/shm: %w", err)
+			}
+		}
+		if rec.Spec.shares(PID) {
+			if e.Proc, err = mnt.Clone(pauseProc, false); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// enterPause moves the calling thread into a pause's mount namespace.
+func enterPause(pidfd *os.File) error {
+	if err := nsthread.Unshare(unix.CLONE_FS); err != nil {
+		return err
+	}
+	return nsthread.Join(pidfd, unix.CLONE_NEWNS)
+}
+
+// lendShm returns a clone of the pod's /dev/shm. The first that needs it makes
+// it. The calling thread is in the pause's mount namespace.
+func lendShm(ctx context.Context, rec *record, dir string) (*os.File, error) {
+	there, err := mnt.IsRoot(pauseShm)
+	if err != nil {
+		return nil, err
+	}
+	if !there {
+		if err := makeShm(ctx, rec, dir); err != nil {
+			return nil, err
+		}
+	}
+	return mnt.Clone(pauseShm, false)
+}
+
+// shmSource is what mount tables show as the source of a pod's /dev/shm. By it
+// the filesystem is found again when the pause has died.
+func shmSource(rec *record) string { return "podbox-" + rec.ID }
+
+func makeShm(ctx context.Context, rec *record, dir string) error {
+	// dir is a path of the host, of which this thread sees nothing: another
+	// one takes the lock.
+	var lock *flock.Lock
+	err := nsthread.Do(func() (err error) {
+		lock, err = flock.Wait(ctx, filepath.Join(dir, shmLock), flock.Exclusive)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if there, err := mnt.IsRoot(pauseShm); err != nil || there {
+		return err
+	}
+	shm, err := ipcns.NewShm(shmSource(rec), rec.Spec.ShmSize)
+	if err != nil {
+		return err
+	}
+	defer shm.Close()
+	return mnt.Attach(shm, pauseShm)
+}
+
+// shmLock is the file in a pod's directory that is locked while its /dev/shm is
+// made.
+const shmLock = "shm.lock"
+
+// attachShm gives a pause a /dev/shm.
+func attachShm(pause, shm *os.File) error {
+	return nsthread.Do(func() error {
+		if err := enterPause(pause); err != nil {
+			return err
+		}
+		return mnt.Attach(shm, pauseShm)
+	})
+}
+
+// survivingShm returns a clone of the pod's /dev/shm as a member still has it
+// mounted; nil if none has.
+func survivingShm(rec *record, survivors members) (*os.File, error) {
+	if !rec.Spec.shares(IPC) {
+		return nil, nil
+	}
+	for _, m := range survivors {
+		point, err := mountPoint(m.pid, shmSource(rec))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		var shm *os.File
+		err = nsthread.Do(func() (err error) {
+			if err := enterPause(m.pidfd); err != nil {
+				return err
+			}
+			shm, err = mnt.Clone(point, false)
+			return err
+		})
+		if err == nil {
+			return shm, nil
+		}
+		if !proc.Exited(m.pidfd) {
+			return nil, fmt.Errorf("/dev/shm of process %d: %w", m.pid, err)
+		}
+	}
+	return nil, nil
+}
+
+// mountPoint returns where a process has the tmpfs of the given source mounted;
+// see proc_pid_mountinfo(5).
+func mountPoint(pid int, source string) (string, error) {
+	f, err := os.Open(fmt.Sprintf("/proc/%d/mountinfo", pid))
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	s := bufio.NewScanner(f)
+	for s.Scan() {
+		head, tail, _ := strings.Cut(s.Text(), " - ")
+		h, t := strings.Fields(head), strings.Fields(tail)
+		if len(h) >= 5 && len(t) >= 2 && t[0] == "tmpfs" && t[1] == source && h[3] == "/" {
+			return h[4], nil
+		}
+	}
+	return "", errors.Join(s.Err(), fs.ErrNotExist)
+}

@@ -1,0 +1,20 @@
+package sandbox
+
+import (
+	"errors"
+
+	"github.com/podbox/podbox/netns"
+)
+
+// Errors that callers may match with errors.Is.
+var (
+	ErrNotFound     = errors.New("no such pod")
+	ErrExists       = errors.New("pod exists")
+	ErrAmbiguous    = errors.New("ambiguous pod ID")
+	ErrNotRunning   = errors.New("pod is not running")
+	ErrBusy         = errors.New("pod has running programs")
+	ErrBadRecord    = errors.New("bad record")
+	ErrUnsafeRoot   = errors.New("unsafe directory")
+	ErrInvalid      = netns.ErrInvalid
+	ErrNotSupported = netns.ErrNotSupported
+)

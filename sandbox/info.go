@@ -1,0 +1,165 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/podbox/podbox/internal/nsfs"
+	"github.com/podbox/podbox/internal/proc"
+	"github.com/podbox/podbox/netns"
+)
+
+// Info is what is known of a pod at one moment.
+type Info struct {
+	ID       string            `json:"id"`
+	Name     string            `json:"name"`
+	State    State             `json:"state"`
+	Error    string            `json:"error,omitempty"` // what is wrong in state broken or degraded
+	Created  time.Time         `json:"created"`
+	Hostname string            `json:"hostname,omitempty"`
+	Labels   map[string]string `json:"labels,omitempty"`
+	Share    []Namespace       `json:"share"`
+	Network  string            `json:"network"`
+	IP       string            `json:"ip,omitempty"`
+	IP6      string            `json:"ip6,omitempty"`
+	MAC      string            `json:"mac,omitempty"`
+	// Link is the host's end of the pod's veth pair.
+	Link    string            `json:"link,omitempty"`
+	ShmSize int64             `json:"shmSize,omitempty"` // bytes
+	Sysctls map[string]string `json:"sysctls,omitempty"`
+	DNS     DNS               `json:"dns,omitzero"`
+	Hosts   []Host            `json:"hosts,omitempty"`
+	// PausePID is 0 unless the pause lives.
+	PausePID int `json:"pausePID,omitempty"`
+	// Namespaces are paths by which the pod's namespaces can be joined, by
+	// kind; empty unless the pause lives.
+	Namespaces map[Namespace]string `json:"namespaces,omitempty"`
+	// Dir is the pod's directory below the runtime's root.
+	Dir string `json:"dir"`
+}
+
+func (rt *Runtime) info(rec *record, l *look) *Info {
+	i := &Info{
+		ID: rec.ID, Name: rec.Spec.Name, Created: rec.Created, Error: rec.Error,
+		Hostname: rec.Spec.Hostname, Labels: rec.Spec.Labels, Share: rec.Spec.Share,
+		Network: rec.Spec.Network.String(), MAC: rec.Address.MAC,
+		ShmSize: rec.Spec.ShmSize, Sysctls: rec.Spec.Sysctls, DNS: rec.Spec.DNS, Hosts: rec.Spec.Hosts,
+		Dir: rt.podDir(rec.ID),
+	}
+	if rec.Address.IP.IsValid() {
+		i.IP = rec.Address.IP.String()
+	}
+	if rec.Address.IP6.IsValid() {
+		i.IP6 = rec.Address.IP6.String()
+	}
+	if rec.wired() {
+		i.Link = rec.link()
+	}
+	var alive bool
+	i.State, alive, i.Error = state(rec, l)
+	if alive {
+		i.PausePID = rec.Pause.PID
+		i.Namespaces = make(map[Namespace]string)
+		for _, n := range rec.Spec.Share {
+			i.Namespaces[n] = nsfs.Path(rec.Pause.PID, string(n))
+		}
+	}
+	return i
+}
+
+// state finds out what is true of a pod whose record says what was intended;
+// alive says whether its pause is.
+func state(rec *record, l *look) (s State, alive bool, why string) {
+	if rec.State != Running {
+		return rec.State, false, rec.Error
+	}
+	pidfd, err := openPause(rec)
+	if err == nil {
+		pidfd.Close()
+		if rec.wired() && !netns.Connected(rec.link()) {
+			return Degraded, true, "link " + rec.link() + " is gone"
+		}
+		return Running, true, ""
+	}
+	if !errors.Is(err, proc.ErrGone) {
+		return Degraded, false, err.Error()
+	}
+	ms, err := l.members(rec, false)
+	if err != nil {
+		return Degraded, false, err.Error()
+	}
+	defer ms.close()
+	if len(ms) > 0 {
+		return Degraded, false, fmt.Sprintf("pause %d is gone, %d processes remain", rec.Pause.PID, len(ms))
+	}
+	return Stopped, false, ""
+}
+
+// A Sandbox is one pod. It is a name for it, not a hold on it: it owns nothing
+// and needs no closing, and other processes may change or remove the pod at any
+// time.
+type Sandbox struct {
+	rt   *Runtime
+	id   string
+	name string
+}
+
+// ID returns the pod's ID, 64 hexadecimal digits.
+func (s *Sandbox) ID() string { return s.id }
+
+// Name returns the pod's name.
+func (s *Sandbox) Name() string { return s.name }
+
+// Info looks at the pod. ErrNotFound if it was removed.
+func (s *Sandbox) Info() (*Info, error) {
+	rec, err := s.record()
+	if err != nil {
+		return nil, err
+	}
+	return s.rt.info(rec, new(look)), nil
+}
+
+// Namespaces returns the namespaces that members share, in the form of an OCI
+// runtime configuration: an OCI runtime that is given them joins the pod. They
+// are empty unless the pod runs. The paths are good for as long as it does.
+func (s *Sandbox) Namespaces() []specs.LinuxNamespace {
+	i, err := s.Info()
+	if err != nil {
+		return nil
+	}
+	var out []specs.LinuxNamespace
+	for _, n := range allNamespaces {
+		if path, ok := i.Namespaces[n]; ok {
+			out = append(out, specs.LinuxNamespace{Type: ociType[n], Path: path})
+		}
+	}
+	return out
+}
+
+var ociType = map[Namespace]specs.LinuxNamespaceType{
+	Net: specs.NetworkNamespace, IPC: specs.IPCNamespace, UTS: specs.UTSNamespace, PID: specs.PIDNamespace,
+}
+
+// File returns the path of one of the pod's files: hosts, resolv.conf or
+// hostname. It may not exist.
+func (s *Sandbox) File(name string) string { return filepath.Join(s.rt.podDir(s.id), name) }
+
+func (s *Sandbox) record() (*record, error) {
+	rec, err := readRecord(s.rt.podDir(s.id))
+	return rec, s.wrap("", notFound(err))
+}
+
+// wrap says which pod an error is about.
+func (s *Sandbox) wrap(verb string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if verb != "" {
+		verb += " "
+	}
+	return fmt.Errorf("%spod %q: %w", verb, s.name, err)
+}

@@ -1,0 +1,295 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/podbox/podbox/internal/mnt"
+	"github.com/podbox/podbox/internal/nsfs"
+	"github.com/podbox/podbox/internal/nsthread"
+	"github.com/podbox/podbox/internal/pause"
+	"github.com/podbox/podbox/internal/proc"
+	"github.com/podbox/podbox/internal/spawn"
+)
+
+// Where things are in a pause's mount namespace.
+const (
+	pauseShm  = "/shm"  // the pod's /dev/shm, once it was needed
+	pauseProc = "/proc" // of the pod's PID namespace, if it is shared
+)
+
+// pauseTitle is how a pause's command line begins; the pod's name follows.
+const pauseTitle = "pause: "
+
+// A birthplace is what pauses of one Runtime are started from: the program, and
+// a mount namespace with one mount, of which each pause gets a copy. Copying the
+// host's instead would cost more the more the host has mounted.
+type birthplace struct {
+	mu      sync.Mutex
+	program *os.File // a sealed memfd
+	mounts  *os.File // a mount namespace
+}
+
+func (b *birthplace) close() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var errs []error
+	for _, f := range []**os.File{&b.program, &b.mounts} {
+		if *f != nil {
+			errs = append(errs, (*f).Close())
+			*f = nil
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// open returns the two files, which stay the birthplace's.
+func (b *birthplace) open() (program, mounts *os.File, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.program == nil {
+		if b.program, err = pauseProgram(); err != nil {
+			return nil, nil, fmt.Errorf("pause program: %w", err)
+		}
+	}
+	if b.mounts == nil {
+		if b.mounts, err = emptyMounts(); err != nil {
+			return nil, nil, fmt.Errorf("mount namespace for the pause: %w", err)
+		}
+	}
+	return b.program, b.mounts, nil
+}
+
+// pauseProgram returns the pause program as a file that nobody can change any
+// more, however it is reached from inside a pod (CVE-2019-5736).
+func pauseProgram() (*os.File, error) {
+	const flags = unix.MFD_CLOEXEC | unix.MFD_ALLOW_SEALING
+	fd, err := unix.MemfdCreate(pauseMemfd, flags|unix.MFD_EXEC)
+	if err == unix.EINVAL { // before Linux 6.3
+		fd, err = unix.MemfdCreate(pauseMemfd, flags)
+	}
+	if err != nil {
+		return nil, os.NewSyscallError("memfd_create", err)
+	}
+	f := os.NewFile(uintptr(fd), pauseMemfd)
+	if _, err := f.Write(pause.Binary()); err != nil {
+		f.Close()
+		return nil, err
+	}
+	const seals = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE
+	if _, err := unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, seals); err != nil {
+		f.Close()
+		return nil, os.NewSyscallError("fcntl F_ADD_SEALS", err)
+	}
+	return f, nil
+}
+
+const pauseMemfd = "podbox-pause"
+
+// emptyMounts returns a new mount namespace whose root is a read-only tmpfs with
+// two empty directories to mount on.
+func emptyMounts() (*os.File, error) {
+	var ns *os.File
+	err := nsthread.Do(func() error {
+		root, err := mnt.New("tmpfs", unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC,
+			mnt.Option{Key: "source", Value: "pause"}, mnt.Option{Key: "mode", Value: "0555"},
+			mnt.Option{Key: "size", Value: "4096"}, mnt.Option{Key: "nr_inodes", Value: "4"})
+		if err != nil {
+			return err
+		}
+		defer root.Close()
+		for _, dir := range []string{pauseShm, pauseProc} {
+			if err := unix.Mkdirat(int(root.Fd()), dir[1:], 0o555); err != nil {
+				return &os.PathError{Op: "mkdirat", Path: dir, Err: err}
+			}
+		}
+		if err := mnt.SetReadOnly(root); err != nil {
+			return err
+		}
+		if err := nsthread.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
+			return err
+		}
+		ns, err = os.Open("/proc/thread-self/ns/mnt")
+		if err != nil {
+			return err
+		}
+		if err = replaceRoot(root); err != nil {
+			ns.Close()
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return ns, nil
+}
+
+// replaceRoot makes a detached mount the root, and the only mount, of the calling
+// thread's mount namespace.
+func replaceRoot(root *os.File) error {
+	if err := mnt.Propagate(unix.MS_PRIVATE); err != nil {
+		return err
+	}
+	// A new root must be mounted somewhere; /proc is a place that exists.
+	if err := mnt.Attach(root, "/proc"); err != nil {
+		return err
+	}
+	if err := unix.Fchdir(int(root.Fd())); err != nil {
+		return os.NewSyscallError("fchdir", err)
+	}
+	// The old root is stacked on the new one, and taken off; pivot_root(2),
+	// "pivot_root(".", ".")".
+	if err := unix.PivotRoot(".", "."); err != nil {
+		return os.NewSyscallError("pivot_root", err)
+	}
+	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
+		return os.NewSyscallError("umount2", err)
+	}
+	return os.NewSyscallError("chdir", unix.Chdir("/"))
+}
+
+// A newborn is a pause that waits at its gate: unless commit is called, it ends,
+// at the latest with the calling process.
+type newborn struct {
+	identity proc.Identity
+	pidfd    *os.File
+	gate     *os.File
+}
+
+// startPause starts a pause with new namespaces of the kinds in make, and in the
+// namespaces that join has open.
+func (rt *Runtime) startPause(rec *record, make []Namespace, join []*os.File) (*newborn, error) {
+	program, mounts, err := rt.birth.open()
+	if err != nil {
+		return nil, err
+	}
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer null.Close()
+	read, gate, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer read.Close()
+	b := &newborn{gate: gate}
+
+	argv := []string{pauseTitle + rec.Spec.Name}
+	if rec.Spec.shares(PID) {
+		argv = append(argv, "-p")
+	}
+	argv = append(argv, rec.ID, rt.root)
+	flags := uint64(unix.CLONE_NEWNS | unix.CLONE_NEWPID)
+	for _, n := range make {
+		flags |= uint64(n.flag())
+	}
+
+	err = nsthread.Do(func() error {
+		var fds []int
+		for _, f := range []*os.File{null, null, null, read} {
+			high, err := spawn.DupHigh(int(f.Fd()))
+			if err != nil {
+				return err
+			}
+			defer high.Close()
+			fds = append(fds, int(high.Fd()))
+		}
+		high, err := spawn.DupHigh(int(program.Fd()))
+		if err != nil {
+			return err
+		}
+		defer high.Close()
+		if err := nsthread.Unshare(unix.CLONE_FS); err != nil {
+			return err
+		}
+		for _, f := range append([]*os.File{mounts}, join...) {
+			if err := nsthread.Join(f, 0); err != nil {
+				return err
+			}
+		}
+		var p spawn.Program
+		p.Call("setsid", unix.SYS_SETSID)
+		if err := p.Files(fds); err != nil {
+			return err
+		}
+		if err := p.ExecFD(int(high.Fd()), argv, nil); err != nil {
+			return err
+		}
+		child, err := p.Start(flags, spawn.Blocked)
+		if err != nil {
+			return err
+		}
+		b.pidfd, b.identity.PID = child.PidFD, child.PID
+		return nil
+	})
+	if err == nil {
+		b.identity, err = proc.Identify(b.identity.PID, b.pidfd)
+	}
+	if err != nil {
+		b.abandon()
+		return nil, fmt.Errorf("start pause: %w", err)
+	}
+	// Best effort: it needs CAP_SYS_RESOURCE.
+	_ = os.WriteFile("/proc/"+strconv.Itoa(b.identity.PID)+"/oom_score_adj", []byte("-998"), 0)
+	return b, nil
+}
+
+// commit lets the pause stay. The caller still has to close it.
+func (b *newborn) commit() error {
+	_, err := b.gate.Write([]byte{1})
+	return err
+}
+
+// abandon ends the pause, and with it what only it holds.
+func (b *newborn) abandon() {
+	b.gate.Close()
+	if b.pidfd == nil {
+		return
+	}
+	_ = proc.Signal(b.pidfd, unix.SIGKILL)
+	awaitExit(b.pidfd)
+	b.pidfd.Close()
+	b.pidfd = nil
+}
+
+func (b *newborn) close() {
+	b.gate.Close()
+	if b.pidfd != nil {
+		b.pidfd.Close()
+	}
+}
+
+// namespaces reads which namespaces the pause is in.
+func (b *newborn) namespaces(kinds []Namespace) (map[Namespace]nsfs.ID, error) {
+	ids := make(map[Namespace]nsfs.ID, len(kinds))
+	for _, n := range kinds {
+		id, err := nsfs.OfProcess(b.identity.PID, string(n))
+		if err != nil {
+			return nil, err
+		}
+		ids[n] = id
+	}
+	return ids, nil
+}
+
+// openPause returns a pidfd of a pod's pause, after comparing all that is known
+// of it; proc.ErrGone if it is not there any more.
+func openPause(rec *record) (*os.File, error) {
+	pidfd, err := rec.Pause.Open()
+	if err != nil {
+		return nil, err
+	}
+	for n, id := range rec.Namespaces {
+		if inode, err := nsfs.Inode(rec.Pause.PID, string(n)); err != nil || inode != id.Inode {
+			pidfd.Close()
+			return nil, fmt.Errorf("pause %d: %s namespace: %w", rec.Pause.PID, n, proc.ErrGone)
+		}
+	}
+	return pidfd, nil
+}

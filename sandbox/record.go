@@ -1,0 +1,141 @@
+package sandbox
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"time"
+
+	"github.com/podbox/podbox/internal/nsfs"
+	"github.com/podbox/podbox/internal/proc"
+	"github.com/podbox/podbox/netns"
+)
+
+// A State is where a pod is in its life; see the package documentation.
+type State string
+
+const (
+	Created  State = "created"
+	Running  State = "running"
+	Degraded State = "degraded"
+	Stopped  State = "stopped"
+	Removing State = "removing"
+	Broken   State = "broken"
+)
+
+// recordVersion is that of the format of records.
+const recordVersion = 1
+
+// A record is what is known of a pod, as a file. Its State is what was last
+// intended; what is true is found by looking (see Runtime.state).
+type record struct {
+	Version int       `json:"version"`
+	ID      string    `json:"id"`
+	Created time.Time `json:"created"`
+	State   State     `json:"state"`
+	Error   string    `json:"error,omitempty"` // of state broken
+	Spec    Spec      `json:"spec"`
+	// Address is the pod's for as long as there is a record.
+	Address netns.Address `json:"address,omitzero"`
+	// Pause holds, or held, Namespaces.
+	Pause      proc.Identity         `json:"pause,omitzero"`
+	Namespaces map[Namespace]nsfs.ID `json:"namespaces,omitempty"`
+}
+
+const (
+	idLen      = 64
+	recordFile = "record.json"
+	maxRecord  = 1 << 20 // bytes
+)
+
+var idSyntax = regexp.MustCompile(`^[0-9a-f]{64}$`)
+
+func newID() string {
+	b := make([]byte, idLen/2)
+	rand.Read(b) // never fails
+	return hex.EncodeToString(b)
+}
+
+// link is the name of the host's end of the pod's veth pair.
+func (r *record) link() string { return netns.LinkName(r.ID) }
+
+// wired reports whether the pod has a link to the host.
+func (r *record) wired() bool { return r.Spec.Network.Mode == netns.ModePod }
+
+// readRecord reads the record in a pod's directory. Whoever could write there is
+// not trusted to have written sense.
+func readRecord(dir string) (*record, error) {
+	path := filepath.Join(dir, recordFile)
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxRecord+1))
+	if err != nil {
+		return nil, err
+	}
+	r := new(record)
+	if len(b) > maxRecord {
+		err = errors.New("larger than 1 MiB")
+	} else {
+		err = json.Unmarshal(b, r)
+	}
+	if err == nil {
+		err = r.check(filepath.Base(dir))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w: %w", path, ErrBadRecord, err)
+	}
+	return r, nil
+}
+
+// check reports why a record cannot be that of the pod whose directory it was
+// found in. What is derived from a record (names of links, processes to signal)
+// relies on it.
+func (r *record) check(id string) error {
+	switch {
+	case r.Version != recordVersion:
+		return fmt.Errorf("version %d, want %d", r.Version, recordVersion)
+	case r.ID != id || !idSyntax.MatchString(id):
+		return errors.New("not of this pod")
+	case r.Spec.Name == "" || r.Spec.Network.Mode == "":
+		return errors.New("incomplete")
+	}
+	switch r.State {
+	case Created, Running, Stopped, Removing, Broken:
+	default:
+		return fmt.Errorf("unknown state %q", r.State)
+	}
+	return r.Spec.Validate()
+}
+
+// write replaces the record in a pod's directory: it is there whole, or the old
+// one is.
+func (r *record) write(dir string) error {
+	var buf bytes.Buffer
+	e := json.NewEncoder(&buf)
+	e.SetIndent("", "\t")
+	if err := e.Encode(r); err != nil {
+		return err
+	}
+	return replaceFile(filepath.Join(dir, recordFile), buf.Bytes(), 0o600)
+}
+
+// replaceFile writes a file under another name and renames it. It does not sync:
+// what it writes about is gone with a reboot anyway.
+func replaceFile(path string, b []byte, mode os.FileMode) error {
+	tmp := path + ".tmp"
+	if err := os.WriteFile(tmp, b, mode); err != nil {
+		os.Remove(tmp)
+		return err
+	}
+	return os.Rename(tmp, path)
+}

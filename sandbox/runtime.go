@@ -1,0 +1,302 @@
+package sandbox
+
+import (
+	"syscall"
+
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/podbox/podbox/internal/flock"
+	"github.com/podbox/podbox/internal/steps"
+	"github.com/podbox/podbox/netns"
+)
+
+// DefaultRoot is where pods are recorded: a tmpfs on every system with systemd.
+const DefaultRoot = "/run/podbox"
+
+// Options are those of Open. The zero value is the default.
+type Options struct {
+	// Root is the directory of the records. It must be on a filesystem that
+	// has symbolic links, and should be on a tmpfs. Two runtimes with
+	// different roots do not know of each other. Empty: DefaultRoot.
+	Root string
+	// Logger is told, at level debug, of each step that is done. Nil: nobody.
+	Logger *slog.Logger
+
+	// hook is called before each step; for tests.
+	hook steps.Hook
+}
+
+// A Runtime is one installation of podbox: the pods recorded below one
+// directory.
+//
+//	ROOT/pods/ID/       a pod: record.json, hosts, resolv.conf, hostname
+//	ROOT/names/NAME     symbolic link to ID: the name is taken
+//	ROOT/leases/ADDR    symbolic link to ID: the address is taken
+type Runtime struct {
+	root   string
+	log    *slog.Logger
+	hook   steps.Hook
+	leases *netns.Leases
+	birth  birthplace
+	// background are the removals that the kernel has not finished.
+	background sync.WaitGroup
+}
+
+// Open returns the runtime whose records are below opts.Root. It changes nothing:
+// the directory is made with the first pod.
+func Open(opts Options) (*Runtime, error) {
+	if opts.Root == "" {
+		opts.Root = DefaultRoot
+	}
+	root, err := filepath.Abs(opts.Root)
+	if err != nil {
+		return nil, err
+	}
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	rt := &Runtime{root: root, log: opts.Logger}
+	rt.leases = &netns.Leases{Dir: filepath.Join(root, "leases"), Alive: rt.recorded}
+	rt.hook = func(step string) error {
+		rt.log.Debug("step", "name", step)
+		if opts.hook != nil {
+			return opts.hook(step)
+		}
+		return nil
+	}
+	if err := checkRoot(root); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	return rt, nil
+}
+
+// Close ends the use of a Runtime, not its pods. It waits until the kernel has
+// freed what Remove and Stop have removed, which takes milliseconds.
+func (rt *Runtime) Close() error {
+	rt.background.Wait()
+	return rt.birth.close()
+}
+
+// Root returns the directory of the records.
+func (rt *Runtime) Root() string { return rt.root }
+
+// checkRoot refuses a directory in which others could forge records.
+func checkRoot(root string) error {
+	st, err := os.Lstat(root)
+	if err != nil {
+		return err
+	}
+	sys := st.Sys().(*syscall.Stat_t)
+	switch {
+	case !st.IsDir():
+		return fmt.Errorf("%s: %w: not a directory", root, ErrUnsafeRoot)
+	case int(sys.Uid) != os.Geteuid() && os.Geteuid() == 0:
+		return fmt.Errorf("%s: %w: belongs to user %d", root, ErrUnsafeRoot, sys.Uid)
+	case st.Mode().Perm()&0o022 != 0:
+		return fmt.Errorf("%s: %w: others may write to it (mode %04o)", root, ErrUnsafeRoot, st.Mode().Perm())
+	}
+	return nil
+}
+
+// makeRoot makes the directories that a pod's creation relies on.
+func (rt *Runtime) makeRoot() error {
+	err := os.Mkdir(rt.root, 0o700)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = os.MkdirAll(filepath.Dir(rt.root), 0o755); err == nil {
+			err = os.Mkdir(rt.root, 0o700)
+		}
+	}
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if err := checkRoot(rt.root); err != nil {
+		return err
+	}
+	for _, name := range []string{"pods", "names"} {
+		if err := os.Mkdir(filepath.Join(rt.root, name), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+func (rt *Runtime) podDir(id string) string  { return filepath.Join(rt.root, "pods", id) }
+func (rt *Runtime) namePath(n string) string { return filepath.Join(rt.root, "names", n) }
+func (rt *Runtime) recorded(id string) bool  { return exists(rt.podDir(id)) }
+func exists(path string) bool                { _, err := os.Lstat(path); return err == nil }
+func (rt *Runtime) podIDs() ([]string, error) {
+	entries, err := os.ReadDir(filepath.Join(rt.root, "pods"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var ids []string
+	for _, e := range entries {
+		if idSyntax.MatchString(e.Name()) {
+			ids = append(ids, e.Name())
+		}
+	}
+	return ids, nil
+}
+
+// Load returns the pod that ref names: a name, an ID or the unique beginning of
+// an ID. A name wins over a beginning of an ID.
+func (rt *Runtime) Load(ref string) (*Sandbox, error) {
+	id, err := rt.resolve(ref)
+	if err != nil {
+		return nil, fmt.Errorf("pod %q: %w", ref, err)
+	}
+	rec, err := readRecord(rt.podDir(id))
+	if errors.Is(err, fs.ErrNotExist) {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return nil, fmt.Errorf("pod %q: %w", ref, err)
+	}
+	return &Sandbox{rt: rt, id: id, name: rec.Spec.Name}, nil
+}
+
+func (rt *Runtime) resolve(ref string) (string, error) {
+	if label.MatchString(ref) {
+		if id, err := os.Readlink(rt.namePath(ref)); err == nil && idSyntax.MatchString(id) && rt.recorded(id) {
+			return id, nil
+		} else if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.EINVAL) {
+			return "", err
+		}
+	}
+	if idSyntax.MatchString(ref) {
+		if !rt.recorded(ref) {
+			return "", ErrNotFound
+		}
+		return ref, nil
+	}
+	if ref == "" || len(ref) > idLen || strings.Trim(ref, "0123456789abcdef") != "" {
+		return "", ErrNotFound
+	}
+	ids, err := rt.podIDs()
+	if err != nil {
+		return "", err
+	}
+	ids = slices.DeleteFunc(ids, func(id string) bool { return !strings.HasPrefix(id, ref) })
+	switch len(ids) {
+	case 0:
+		return "", ErrNotFound
+	case 1:
+		return ids[0], nil
+	}
+	return "", fmt.Errorf("%w: %d pods begin with it", ErrAmbiguous, len(ids))
+}
+
+// List returns what is known of all pods, in the order of their creation. Pods
+// whose records cannot be read are told of in the error; the others are returned
+// nevertheless.
+func (rt *Runtime) List(ctx context.Context) ([]*Info, error) {
+	ids, err := rt.podIDs()
+	if err != nil {
+		return nil, err
+	}
+	var look look
+	infos := make([]*Info, 0, len(ids))
+	var errs []error
+	for _, id := range ids {
+		if err := ctx.Err(); err != nil {
+			return infos, err
+		}
+		rec, err := readRecord(rt.podDir(id))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // on its way in or out
+		}
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		infos = append(infos, rt.info(rec, &look))
+	}
+	slices.SortFunc(infos, func(a, b *Info) int {
+		if c := a.Created.Compare(b.Created); c != 0 {
+			return c
+		}
+		return strings.Compare(a.ID, b.ID)
+	})
+	return infos, errors.Join(errs...)
+}
+
+// claimName takes a name for a pod, or returns ErrExists. A name whose pod is
+// gone, or was never finished by a creator that is gone, is taken over.
+func (rt *Runtime) claimName(ctx context.Context, name, id string) error {
+	path := rt.namePath(name)
+	for {
+		err := os.Symlink(id, path)
+		if err == nil || !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+		holder, err := os.Readlink(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // given back just now
+		}
+		if err != nil {
+			return err
+		}
+		if holder == id {
+			return nil
+		}
+		if err := rt.dropName(ctx, name, holder); err != nil {
+			return err
+		}
+	}
+}
+
+// dropName frees a name whose holder is dead, or returns ErrExists.
+func (rt *Runtime) dropName(ctx context.Context, name, holder string) error {
+	if idSyntax.MatchString(holder) && rt.recorded(holder) {
+		err := rt.sweepPod(ctx, holder)
+		if errors.Is(err, errAlive) {
+			return fmt.Errorf("%w: %q is %.12s", ErrExists, name, holder)
+		}
+		return err
+	}
+	// Its directory is gone, so nobody else will give the name back; but
+	// another may have taken it over since.
+	lock, err := flock.Wait(ctx, filepath.Join(rt.root, "names"), flock.Exclusive)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if now, err := os.Readlink(rt.namePath(name)); err != nil || now != holder {
+		return nil
+	}
+	return os.Remove(rt.namePath(name))
+}
+
+// releaseName gives a name back if it is the pod's.
+func (rt *Runtime) releaseName(name, id string) error {
+	holder, err := os.Readlink(rt.namePath(name))
+	if errors.Is(err, fs.ErrNotExist) || err == nil && holder != id {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := os.Remove(rt.namePath(name)); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// cleanupTime bounds a clean-up, which does not end with the context of the
+// request that made it necessary.
+const cleanupTime = 30 * time.Second

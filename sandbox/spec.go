@@ -1,0 +1,239 @@
+package sandbox
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/podbox/podbox/ipcns"
+	"github.com/podbox/podbox/netns"
+)
+
+// A Namespace is a kind of namespace that the members of a pod may share.
+type Namespace string
+
+const (
+	Net Namespace = "net"
+	IPC Namespace = "ipc"
+	UTS Namespace = "uts"
+	PID Namespace = "pid"
+)
+
+// allNamespaces is in the order in which they are joined and shown.
+var allNamespaces = []Namespace{Net, IPC, UTS, PID}
+
+func (n Namespace) flag() int {
+	switch n {
+	case Net:
+		return unix.CLONE_NEWNET
+	case IPC:
+		return unix.CLONE_NEWIPC
+	case UTS:
+		return unix.CLONE_NEWUTS
+	case PID:
+		return unix.CLONE_NEWPID
+	}
+	panic("sandbox: unknown namespace " + n)
+}
+
+// A Spec says what a pod shall be. The zero value is a pod with a generated
+// name, a network of its own and the defaults of each field.
+type Spec struct {
+	// Name is an RFC 1123 label. Empty: the first 12 digits of the ID.
+	Name string `json:"name"`
+	// Hostname is what members see as theirs. Empty: Name.
+	Hostname string `json:"hostname,omitempty"`
+	// Labels are for the user; keys and values have Kubernetes' syntax.
+	Labels map[string]string `json:"labels,omitempty"`
+	// Share lists the namespaces that members share. Empty: net, ipc and uts.
+	// A program on the host's filesystem keeps the host's namespace of each
+	// kind that is not shared.
+	Share []Namespace `json:"share,omitempty"`
+	// Network is by default netns.Pod, or netns.Host if net is not shared.
+	Network netns.Network `json:"network"`
+	// ShmSize limits the pod's /dev/shm, in bytes. 0: ipcns.DefaultShmSize.
+	ShmSize int64 `json:"shmSize,omitempty"`
+	// Sysctls are set in the pod's namespaces when they are made: those of
+	// the IPC namespace and net.*, by their dotted names.
+	Sysctls map[string]string `json:"sysctls,omitempty"`
+	// DNS is what members find in resolv.conf. Empty: what the host has,
+	// without resolvers on the host's loopback.
+	DNS DNS `json:"dns,omitzero"`
+	// Hosts are added to the members' /etc/hosts.
+	Hosts []Host `json:"hosts,omitempty"`
+}
+
+// DNS is the content of a resolv.conf(5).
+type DNS struct {
+	Servers []netip.Addr `json:"servers,omitempty"`
+	Search  []string     `json:"search,omitempty"`
+}
+
+// Host is a line of hosts(5).
+type Host struct {
+	Name string     `json:"name"`
+	IP   netip.Addr `json:"ip"`
+}
+
+var (
+	label      = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
+	subdomain  = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`)
+	dnsName    = regexp.MustCompile(`^[A-Za-z0-9_]([-A-Za-z0-9_]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([-A-Za-z0-9_]*[A-Za-z0-9_])?)*\.?$`)
+	labelName  = regexp.MustCompile(`^[A-Za-z0-9]([-._A-Za-z0-9]{0,61}[A-Za-z0-9])?$`)
+	sysctlName = regexp.MustCompile(`^[a-z0-9_-]+(\.[A-Za-z0-9_-][A-Za-z0-9_/-]*)+$`)
+)
+
+// withDefaults returns a copy of s that says everything, for a pod of this ID.
+func (s Spec) withDefaults(id string) Spec {
+	if s.Name == "" {
+		s.Name = id[:12]
+	}
+	if len(s.Share) == 0 {
+		s.Share = []Namespace{Net, IPC, UTS}
+	}
+	if !s.shares(Net) && s.Network == (netns.Network{}) {
+		s.Network = netns.Host()
+	}
+	s.Network = s.Network.WithDefaults()
+	if s.Network.Mode == netns.ModeHost {
+		s.Share = without(s.Share, Net)
+	}
+	s.Share = slices.DeleteFunc(slices.Clone(allNamespaces), func(n Namespace) bool { return !s.shares(n) })
+	if s.Hostname == "" && s.shares(UTS) {
+		s.Hostname = s.Name
+	}
+	if s.ShmSize == 0 && s.shares(IPC) {
+		s.ShmSize = ipcns.DefaultShmSize
+	}
+	if s.Network.Mode == netns.ModePod && s.Network.MAC == "" {
+		s.Network.MAC = netns.MACFor(id)
+	}
+	return s
+}
+
+func without(share []Namespace, n Namespace) []Namespace {
+	return slices.DeleteFunc(slices.Clone(share), func(m Namespace) bool { return m == n })
+}
+
+func (s *Spec) shares(n Namespace) bool { return slices.Contains(s.Share, n) }
+
+// owns reports whether the pod has a namespace of its own of kind n: not all
+// that it shares are, a network namespace may be a stranger's.
+func (s *Spec) owns(n Namespace) bool {
+	return s.shares(n) && (n != Net || s.Network.Mode == netns.ModePod || s.Network.Mode == netns.ModeNone)
+}
+
+// Validate reports the first wrong value by the name of its field. It looks at
+// nothing but s.
+func (s Spec) Validate() error {
+	for _, n := range s.Share {
+		if !slices.Contains(allNamespaces, n) {
+			return invalid("share", string(n), "want net, ipc, uts or pid")
+		}
+	}
+	s = s.withDefaults(strings.Repeat("0", idLen))
+	if !label.MatchString(s.Name) {
+		return invalid("name", s.Name, "want an RFC 1123 label: at most 63 of a-z, 0-9 and -, beginning and ending with a letter or digit")
+	}
+	if err := s.Network.Validate(); err != nil {
+		return err
+	}
+	if !s.shares(Net) && s.Network.Mode != netns.ModeHost {
+		return invalid("share", join(s.Share), fmt.Sprintf("network %s needs net to be shared", s.Network))
+	}
+	if !slices.ContainsFunc(s.Share, s.owns) {
+		return invalid("share", join(s.Share), "the pod would have no namespace of its own")
+	}
+	if s.Hostname != "" {
+		if !s.shares(UTS) {
+			return invalid("hostname", s.Hostname, "needs uts to be shared")
+		}
+		if len(s.Hostname) > 64 || !subdomain.MatchString(s.Hostname) {
+			return invalid("hostname", s.Hostname, "want at most 64 of a-z, 0-9, - and .")
+		}
+	}
+	if s.ShmSize != 0 && (!s.shares(IPC) || s.ShmSize < 4096) {
+		return invalid("shm size", fmt.Sprint(s.ShmSize), "want at least 4096 bytes, and ipc to be shared")
+	}
+	if err := validateLabels(s.Labels); err != nil {
+		return err
+	}
+	if err := s.validateSysctls(); err != nil {
+		return err
+	}
+	for _, a := range s.DNS.Servers {
+		if !a.IsValid() || a.IsUnspecified() || a.IsMulticast() {
+			return invalid("dns server", a.String(), "want an IP address")
+		}
+	}
+	for _, d := range s.DNS.Search {
+		if len(d) > 253 || d != "." && !dnsName.MatchString(d) {
+			return invalid("dns search domain", d, "want a domain name")
+		}
+	}
+	for _, h := range s.Hosts {
+		if !h.IP.IsValid() || h.IP.Zone() != "" {
+			return invalid("host address", h.IP.String(), "want an IP address")
+		}
+		if len(h.Name) > 253 || !dnsName.MatchString(h.Name) {
+			return invalid("host name", h.Name, "want a domain name")
+		}
+	}
+	return nil
+}
+
+func validateLabels(labels map[string]string) error {
+	for _, k := range slices.Sorted(maps.Keys(labels)) {
+		prefix, name, found := strings.Cut(k, "/")
+		if !found {
+			prefix, name = "", k
+		}
+		if !labelName.MatchString(name) || found && (len(prefix) > 253 || !subdomain.MatchString(prefix)) {
+			return invalid("label", k, "want [domain/]name of at most 63 of A-Z, a-z, 0-9, -, _ and .")
+		}
+		if v := labels[k]; v != "" && !labelName.MatchString(v) {
+			return invalid("value of label "+k, v, "want at most 63 of A-Z, a-z, 0-9, -, _ and .")
+		}
+	}
+	return nil
+}
+
+func (s *Spec) validateSysctls() error {
+	for _, k := range slices.Sorted(maps.Keys(s.Sysctls)) {
+		ns, known := Net, strings.HasPrefix(k, "net.")
+		if ipcns.IsSysctl(k) {
+			ns, known = IPC, true
+		}
+		switch v := s.Sysctls[k]; {
+		case !sysctlName.MatchString(k):
+			return invalid("sysctl", k, "want a dotted name such as net.core.somaxconn")
+		case !known:
+			return invalid("sysctl", k, "not a pod's own: want net.*, kernel.shm*, kernel.msg*, kernel.sem or fs.mqueue.*")
+		case !s.owns(ns):
+			return invalid("sysctl", k, fmt.Sprintf("the pod has no %s namespace of its own", ns))
+		case v == "" || len(v) > 256 || strings.ContainsAny(v, "\x00\n"):
+			return invalid("value of sysctl "+k, v, "want one line of at most 256 bytes")
+		}
+	}
+	return nil
+}
+
+func invalid(field, value, want string) error {
+	return fmt.Errorf("%s %q: %w: %s", field, value, ErrInvalid, want)
+}
+
+func join(ns []Namespace) string {
+	var b strings.Builder
+	for i, n := range ns {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString(string(n))
+	}
+	return b.String()
+}
