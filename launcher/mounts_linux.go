@@ -1,0 +1,124 @@
+package launcher
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/podbox/podbox/internal/mnt"
+	"github.com/podbox/podbox/internal/nsthread"
+	"github.com/podbox/podbox/ipcns"
+	"github.com/podbox/podbox/sandbox"
+)
+
+// buildMounts gives the calling thread a mount namespace of its own with the
+// pod's mounts in it, and moves it into the pod's namespaces.
+func buildMounts(entry *sandbox.Entry) error {
+	if err := nsthread.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
+		return err
+	}
+	if err := mnt.Propagate(unix.MS_SLAVE); err != nil {
+		return err
+	}
+	if err := nsthread.Join(entry.Pause, entry.Flags); err != nil {
+		return err
+	}
+	if entry.Flags&unix.CLONE_NEWNET != 0 {
+		if err := replaceSys(); err != nil {
+			return fmt.Errorf("mount /sys: %w", err)
+		}
+	}
+	if entry.Flags&unix.CLONE_NEWIPC != 0 {
+		mq, err := ipcns.NewMqueue()
+		if err != nil {
+			return err
+		}
+		defer mq.Close()
+		if err := attach(mq, "/dev/mqueue"); err != nil {
+			return err
+		}
+	}
+	if entry.Shm != nil {
+		if err := attach(entry.Shm, "/dev/shm"); err != nil {
+			return err
+		}
+	}
+	for _, path := range slices.Sorted(maps.Keys(entry.Files)) {
+		if err := bind(entry.Files[path], path); err != nil {
+			return err
+		}
+	}
+	if entry.Proc != nil {
+		return attach(entry.Proc, "/proc")
+	}
+	return nil
+}
+
+// attach places a mount, if the host has the place: on the host's filesystem the
+// launcher makes nothing.
+func attach(m *os.File, path string) error {
+	if err := mnt.Attach(m, path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+func bind(source, path string) error {
+	m, err := mnt.Clone(source, false)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	return attach(m, path)
+}
+
+// sysMounts are the places below /sys where other filesystems use to be mounted.
+var sysMounts = []string{
+	"/sys/fs/cgroup", "/sys/fs/bpf", "/sys/fs/pstore", "/sys/fs/fuse/connections", "/sys/firmware/efi/efivars",
+	"/sys/kernel/config", "/sys/kernel/debug", "/sys/kernel/security", "/sys/kernel/tracing",
+}
+
+// replaceSys mounts a sysfs that shows the links of the calling thread's network
+// namespace, and puts back what was mounted below the old one.
+func replaceSys() error {
+	var kept []*os.File
+	defer func() {
+		for _, m := range kept {
+			m.Close()
+		}
+	}()
+	for _, path := range sysMounts {
+		if is, err := mnt.IsRoot(path); err != nil || !is {
+			continue
+		}
+		m, err := mnt.Clone(path, true)
+		if err != nil {
+			return err
+		}
+		kept = append(kept, m)
+	}
+	attr := unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC
+	var st unix.Statfs_t
+	if err := unix.Statfs("/sys", &st); err == nil && st.Flags&unix.ST_RDONLY != 0 {
+		attr |= unix.MOUNT_ATTR_RDONLY
+	}
+	sys, err := mnt.New("sysfs", attr, mnt.Option{Key: "source", Value: "sysfs"})
+	if err != nil {
+		return err
+	}
+	defer sys.Close()
+	if err := attach(sys, "/sys"); err != nil {
+		return err
+	}
+	for _, m := range kept {
+		if err := attach(m, m.Name()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
