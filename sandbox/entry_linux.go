@@ -109,6 +109,27 @@ func (e *Entry) open(ctx context.Context, dir string) error {
 	})
 }
 
+// IPC returns the IPC objects that the pod holds.
+func (s *Sandbox) IPC(ctx context.Context) (*ipcns.Objects, error) {
+	e, err := s.Enter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer e.Close()
+	if e.Flags&unix.CLONE_NEWIPC == 0 {
+		return nil, s.wrap("", errors.New("it has no IPC namespace of its own"))
+	}
+	var objects *ipcns.Objects
+	err = nsthread.Do(func() (err error) {
+		if err := nsthread.Join(e.Pause, unix.CLONE_NEWIPC); err != nil {
+			return err
+		}
+		objects, err = ipcns.List(e.Shm)
+		return err
+	})
+	return objects, s.wrap("IPC objects of", err)
+}
+
 // enterPause moves the calling thread into a pause's mount namespace.
 func enterPause(pidfd *os.File) error {
 	if err := nsthread.Unshare(unix.CLONE_FS); err != nil {

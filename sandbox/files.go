@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -146,3 +147,7 @@ func resolvConf(s *Spec, host resolvers) []byte {
 	}
 	return b.Bytes()
 }
+
+// MemberFiles returns the names of the files of a pod (see Sandbox.File) with the
+// paths that they have for members.
+func MemberFiles() map[string]string { return maps.Clone(memberFiles) }

@@ -300,12 +300,25 @@ func (s *Sandbox) Wait(ctx context.Context) error {
 // state it is. It may be repeated, and finishes a removal that was cut short.
 // Once begun it does not end with ctx, but after a bound of its own. To give
 // programs time to end, Stop first.
-func (s *Sandbox) Remove(ctx context.Context) error { return s.remove(ctx, true) }
+func (s *Sandbox) Remove(ctx context.Context) error {
+	return s.remove(ctx, func(*record) error { return nil })
+}
 
 // RemoveIdle is Remove, but returns ErrBusy if programs run in the pod.
-func (s *Sandbox) RemoveIdle(ctx context.Context) error { return s.remove(ctx, false) }
+func (s *Sandbox) RemoveIdle(ctx context.Context) error { return s.remove(ctx, idle) }
 
-func (s *Sandbox) remove(ctx context.Context, force bool) error {
+// RemoveStopped is Remove, but returns ErrBusy unless the pod is stopped.
+func (s *Sandbox) RemoveStopped(ctx context.Context) error {
+	return s.remove(ctx, func(rec *record) error {
+		if is, _, _ := state(rec, new(look)); is != Stopped {
+			return fmt.Errorf("%w: its state is %s", ErrBusy, is)
+		}
+		return nil
+	})
+}
+
+// remove removes the pod if allowed says nothing against it.
+func (s *Sandbox) remove(ctx context.Context, allowed func(*record) error) error {
 	dir := s.rt.podDir(s.id)
 	lock, err := flock.Wait(ctx, dir, flock.Exclusive)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -315,26 +328,32 @@ func (s *Sandbox) remove(ctx context.Context, force bool) error {
 		return s.wrap("remove", err)
 	}
 	defer lock.Close()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
-	defer cancel()
 	rec, err := readRecord(dir)
-	switch {
-	case err == nil:
-	case errors.Is(err, ErrBadRecord), errors.Is(err, fs.ErrNotExist):
-		return s.wrap("remove", s.rt.removeUnrecorded(ctx, s.id))
-	default:
-		return s.wrap("remove", err)
+	if err == nil {
+		err = allowed(rec)
 	}
-	if !force {
-		if err := s.rt.idle(rec); err != nil {
-			return s.wrap("remove", err)
-		}
+	if err == nil {
+		err = s.rt.remove(ctx, rec)
 	}
-	return s.wrap("remove", s.rt.remove(ctx, rec))
+	if errors.Is(err, ErrBadRecord) || errors.Is(err, fs.ErrNotExist) {
+		err = s.rt.removeUnrecorded(ctx, s.id)
+	}
+	return s.wrap("remove", err)
+}
+
+// RemoveBroken removes a pod whose record cannot be read, by what its ID tells:
+// its pause with all that is in the pause's namespaces, its link, names and
+// addresses. ref is as for Load, which returns ErrBadRecord.
+func (rt *Runtime) RemoveBroken(ctx context.Context, ref string) error {
+	id, err := rt.resolve(ref)
+	if err != nil {
+		return fmt.Errorf("remove pod %q: %w", ref, err)
+	}
+	return (&Sandbox{rt: rt, id: id, name: ref}).Remove(ctx)
 }
 
 // idle returns ErrBusy if programs run in the pod.
-func (rt *Runtime) idle(rec *record) error {
+func idle(rec *record) error {
 	pidfd, err := openPause(rec)
 	if err == nil {
 		defer pidfd.Close()
@@ -352,6 +371,8 @@ func (rt *Runtime) idle(rec *record) error {
 
 // remove removes a pod whose lock is held.
 func (rt *Runtime) remove(ctx context.Context, rec *record) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
+	defer cancel()
 	dir := rt.podDir(rec.ID)
 	plan := []steps.Step{{
 		Name: "mark",

@@ -1,0 +1,196 @@
+package main
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"github.com/docker/go-units"
+	"github.com/spf13/cobra"
+
+	"github.com/podbox/podbox/netns"
+	"github.com/podbox/podbox/sandbox"
+)
+
+// createFlags are the flags of create as they are given.
+type createFlags struct {
+	hostname, network, ip, ip6, mac, ipRange, ip6Range, shmSize string
+
+	share, sysctls, dns, dnsSearch, hosts, labels []string
+
+	plan bool
+}
+
+func (a *app) create() *cobra.Command {
+	var f createFlags
+	cmd := &cobra.Command{
+		Use:   "create [flags] [NAME]",
+		Short: "Make a pod and print its ID",
+		Long: `Make a pod and print its ID. Without NAME the pod is called by the first
+12 digits of its ID.`,
+		Example: `  podbox create web
+  podbox create --ip 10.88.7.7 --hostname db --sysctl net.core.somaxconn=4096 db
+  podbox create --network none --share net,ipc,uts,pid --shm-size 1g
+  podbox create --plan web        # what would be done, step by step`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			spec, err := f.spec()
+			if err != nil {
+				return err
+			}
+			if len(args) == 1 {
+				if args[0] == "" {
+					return fmt.Errorf("name %q: %w: empty", args[0], sandbox.ErrInvalid)
+				}
+				spec.Name = args[0]
+			}
+			rt, err := a.runtime()
+			if err != nil {
+				return err
+			}
+			if f.plan {
+				return printPlan(cmd, rt, spec)
+			}
+			pod, err := rt.Create(cmd.Context(), spec)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintln(cmd.OutOrStdout(), pod.ID())
+			return nil
+		},
+	}
+	fl := cmd.Flags()
+	fl.StringVar(&f.hostname, "hostname", "", "`name` that members see as the host's (default NAME)")
+	fl.StringVar(&f.network, "network", "", "`mode`: pod, none, host or ns:PATH (default pod)")
+	fl.StringVar(&f.ip, "ip", "", "IPv4 `address` (default the next free one)")
+	fl.StringVar(&f.ip6, "ip6", "", "IPv6 `address` (default the next free one)")
+	fl.StringVar(&f.mac, "mac", "", "hardware `address` (default derived from the ID)")
+	fl.StringVar(&f.ipRange, "ip-range", "", "`network` to take the IPv4 address from (default "+netns.DefaultRange.String()+")")
+	fl.StringVar(&f.ip6Range, "ip6-range", "", "`network` to take the IPv6 address from (default "+netns.DefaultRange6.String()+")")
+	fl.StringSliceVar(&f.share, "share", nil, "`namespaces` that members share: net, ipc, uts, pid (default net,ipc,uts)")
+	fl.StringVar(&f.shmSize, "shm-size", "", "`size` of /dev/shm, such as 64m or 1g (default 64m)")
+	fl.StringArrayVar(&f.sysctls, "sysctl", nil, "`name=value` to set in the pod's namespaces")
+	fl.StringArrayVar(&f.dns, "dns", nil, "`address` of a DNS server (default those of the host)")
+	fl.StringArrayVar(&f.dnsSearch, "dns-search", nil, "DNS search `domain`")
+	fl.StringArrayVar(&f.hosts, "add-host", nil, "`name:address` to add to /etc/hosts")
+	fl.StringArrayVar(&f.labels, "label", nil, "`key=value` for your own use")
+	fl.BoolVar(&f.plan, "plan", false, "print the steps and do nothing")
+	notYet(cmd)
+	_ = cmd.RegisterFlagCompletionFunc("network", cobra.FixedCompletions([]string{"pod", "none", "host", "ns:"}, cobra.ShellCompDirectiveNoFileComp))
+	return cmd
+}
+
+// notYet makes the flags that podbox will have say so.
+func notYet(cmd *cobra.Command) {
+	names := map[string]string{"publish": "p", "volume": "", "memory": "", "cpus": "", "pids-limit": ""}
+	for name, short := range names {
+		cmd.Flags().StringArrayP(name, short, nil, "")
+		_ = cmd.Flags().MarkHidden(name)
+	}
+	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
+		for name := range names {
+			if cmd.Flags().Changed(name) {
+				return fmt.Errorf("--%s: %w", name, sandbox.ErrNotSupported)
+			}
+		}
+		return nil
+	}
+}
+
+// spec turns the flags into a Spec. What can be judged without knowing how it was
+// written is left to Spec.Validate.
+func (f *createFlags) spec() (sandbox.Spec, error) {
+	s := sandbox.Spec{Hostname: f.hostname, DNS: sandbox.DNS{Search: f.dnsSearch}}
+	var err error
+	if f.network != "" {
+		if s.Network, err = netns.Parse(f.network); err != nil {
+			return s, err
+		}
+	}
+	s.Network.MAC = f.mac
+	for _, v := range []struct {
+		flag, text string
+		addr       *netip.Addr
+		prefix     *netip.Prefix
+	}{
+		{"--ip", f.ip, &s.Network.IP, nil},
+		{"--ip6", f.ip6, &s.Network.IP6, nil},
+		{"--ip-range", f.ipRange, nil, &s.Network.Range},
+		{"--ip6-range", f.ip6Range, nil, &s.Network.Range6},
+	} {
+		switch {
+		case v.text == "":
+		case v.addr != nil:
+			*v.addr, err = netip.ParseAddr(v.text)
+		default:
+			*v.prefix, err = netip.ParsePrefix(v.text)
+		}
+		if err != nil {
+			return s, fmt.Errorf("%s %q: %w", v.flag, v.text, sandbox.ErrInvalid)
+		}
+	}
+	for _, n := range f.share {
+		s.Share = append(s.Share, sandbox.Namespace(n))
+	}
+	if f.shmSize != "" {
+		if s.ShmSize, err = units.RAMInBytes(f.shmSize); err != nil || s.ShmSize <= 0 {
+			return s, fmt.Errorf("--shm-size %q: %w: want a size such as 64m or 1g", f.shmSize, sandbox.ErrInvalid)
+		}
+	}
+	if s.Sysctls, err = pairs("--sysctl", f.sysctls); err != nil {
+		return s, err
+	}
+	if s.Labels, err = pairs("--label", f.labels); err != nil {
+		return s, err
+	}
+	for _, v := range f.dns {
+		addr, err := netip.ParseAddr(v)
+		if err != nil {
+			return s, fmt.Errorf("--dns %q: %w: want an IP address", v, sandbox.ErrInvalid)
+		}
+		s.DNS.Servers = append(s.DNS.Servers, addr)
+	}
+	for _, v := range f.hosts {
+		name, ip, _ := strings.Cut(v, ":")
+		addr, err := netip.ParseAddr(ip)
+		if err != nil || name == "" {
+			return s, fmt.Errorf("--add-host %q: %w: want name:address", v, sandbox.ErrInvalid)
+		}
+		s.Hosts = append(s.Hosts, sandbox.Host{Name: name, IP: addr})
+	}
+	return s, nil
+}
+
+func pairs(flag string, words []string) (map[string]string, error) {
+	if len(words) == 0 {
+		return nil, nil
+	}
+	m := make(map[string]string, len(words))
+	for _, w := range words {
+		k, v, found := strings.Cut(w, "=")
+		if !found {
+			return nil, fmt.Errorf("%s %q: %w: want key=value", flag, w, sandbox.ErrInvalid)
+		}
+		if _, twice := m[k]; twice {
+			return nil, fmt.Errorf("%s %q: %w: given twice", flag, k, sandbox.ErrInvalid)
+		}
+		m[k] = v
+	}
+	return m, nil
+}
+
+func printPlan(cmd *cobra.Command, rt *sandbox.Runtime, spec sandbox.Spec) error {
+	plan, err := rt.Plan(spec)
+	if err != nil {
+		return err
+	}
+	var rows [][]string
+	for i, p := range plan {
+		undo := p.Undo
+		if undo == "" {
+			undo = "-"
+		}
+		rows = append(rows, []string{fmt.Sprint(i + 1), p.Name, p.Do, undo})
+	}
+	return table(cmd.OutOrStdout(), []string{"", "STEP", "DOES", "IF A LATER STEP FAILS"}, rows)
+}

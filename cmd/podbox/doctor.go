@@ -1,0 +1,241 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/podbox/podbox/internal/mnt"
+	"github.com/podbox/podbox/internal/nsthread"
+	"github.com/podbox/podbox/netns"
+)
+
+// A check is one thing that podbox needs of a host, or does better with.
+type check struct {
+	Name string `json:"name"`
+	// Status is ok, warn (podbox works, with less) or fail.
+	Status string `json:"status"`
+	Detail string `json:"detail,omitempty"`
+	Cure   string `json:"cure,omitempty"`
+}
+
+func (a *app) doctor() *cobra.Command {
+	var out output
+	cmd := &cobra.Command{
+		Use:   "doctor [flags]",
+		Short: "Tell what this host lacks, each with its cure",
+		Long: `Try what podbox does, in namespaces of its own that end with it, and tell what
+does not work and what to do about it. The exit status is 1 if something fails
+without which podbox cannot work.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			t, err := out.template()
+			if err != nil {
+				return err
+			}
+			checks := a.examine()
+			w := cmd.OutOrStdout()
+			switch {
+			case t != nil:
+				err = printEach(w, t, checks)
+			case out.form != "table":
+				err = encode(w, out.form, checks)
+			default:
+				var rows [][]string
+				for _, c := range checks {
+					rows = append(rows, []string{c.Status, c.Name, dash(c.Detail), dash(c.Cure)})
+				}
+				err = table(w, []string{"STATUS", "CHECK", "FOUND", "CURE"}, rows)
+			}
+			if err != nil {
+				return err
+			}
+			for _, c := range checks {
+				if c.Status == "fail" {
+					return exit(1)
+				}
+			}
+			return nil
+		},
+	}
+	out.flags(cmd, "table", "json", "yaml")
+	return cmd
+}
+
+func (a *app) examine() []check {
+	return []check{
+		need("root", needRoot(), "run it with sudo"),
+		need("capabilities", needCapabilities(), "run podbox on the host itself, or in a container with these capabilities"),
+		need("kernel", needKernel(), "podbox needs Linux 5.12 or newer"),
+		need("mounts by descriptor", nsthread.Do(tryMounts), "podbox needs Linux 5.12, and no seccomp filter that hides the mount system calls"),
+		need("veth", nsthread.Do(tryVeth), "load the veth module, or build the kernel with CONFIG_VETH"),
+		need("IPC namespace", nsthread.Do(tryIPC), "build the kernel with CONFIG_IPC_NS and CONFIG_POSIX_MQUEUE"),
+		need("executable memfd", tryMemfd(), "sysctl vm.memfd_noexec=0 or 1"),
+		want("IPv6", wantIPv6(), "sysctl net.ipv6.conf.all.disable_ipv6=0 net.ipv6.conf.default.disable_ipv6=0; without it pods have IPv4 only"),
+		want("IPv6 forwarding per link", wantForwarding(), "none needed: before Linux 6.17 podbox turns net.ipv6.conf.all.forwarding on"),
+		want("memory-backed root", a.wantTmpfs(), "put --root on a tmpfs such as /run: records are of one boot"),
+		want("/dev/mqueue", wantPath("/dev/mqueue"), "mount it as systemd does; without it programs on the host's filesystem use message queues but cannot list them"),
+		want("pause protected from OOM", wantResource(), "run podbox with CAP_SYS_RESOURCE; without it the kernel may choose a pause when memory is short"),
+		want("address range", wantRange(), "give podbox create a free --ip-range"),
+	}
+}
+
+func need(name string, err error, cure string) check { return judge(name, "fail", err, cure) }
+func want(name string, err error, cure string) check { return judge(name, "warn", err, cure) }
+
+func judge(name, bad string, err error, cure string) check {
+	if err == nil {
+		return check{Name: name, Status: "ok"}
+	}
+	return check{Name: name, Status: bad, Detail: err.Error(), Cure: cure}
+}
+
+func needRoot() error {
+	if uid := os.Geteuid(); uid != 0 {
+		return fmt.Errorf("user ID %d", uid)
+	}
+	return nil
+}
+
+// needCapabilities compares the effective set with what podbox uses.
+func needCapabilities() error {
+	var data [2]unix.CapUserData
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		return os.NewSyscallError("capget", err)
+	}
+	var missing []string
+	for _, c := range []struct {
+		name string
+		bit  int
+	}{
+		{"CAP_SYS_ADMIN", unix.CAP_SYS_ADMIN}, {"CAP_NET_ADMIN", unix.CAP_NET_ADMIN},
+		{"CAP_SYS_PTRACE", unix.CAP_SYS_PTRACE}, {"CAP_SYS_CHROOT", unix.CAP_SYS_CHROOT},
+		{"CAP_KILL", unix.CAP_KILL}, {"CAP_SETUID", unix.CAP_SETUID}, {"CAP_SETGID", unix.CAP_SETGID},
+		{"CAP_SETPCAP", unix.CAP_SETPCAP}, {"CAP_DAC_OVERRIDE", unix.CAP_DAC_OVERRIDE},
+	} {
+		if data[c.bit/32].Effective&(1<<(c.bit%32)) == 0 {
+			missing = append(missing, c.name)
+		}
+	}
+	if len(missing) > 0 {
+		return errors.New("missing " + strings.Join(missing, ", "))
+	}
+	return nil
+}
+
+// needKernel asks for the youngest system call that podbox cannot do without.
+func needKernel() error {
+	err := unix.MountSetattr(-1, "", unix.AT_EMPTY_PATH, &unix.MountAttr{})
+	if err == unix.ENOSYS {
+		var u unix.Utsname
+		_ = unix.Uname(&u)
+		return fmt.Errorf("Linux %s has no mount_setattr", unix.ByteSliceToString(u.Release[:]))
+	}
+	return nil
+}
+
+func tryMounts() error {
+	if err := nsthread.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
+		return err
+	}
+	if err := mnt.Propagate(unix.MS_SLAVE); err != nil {
+		return err
+	}
+	m, err := mnt.New("tmpfs", 0)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	return mnt.Attach(m, "/proc")
+}
+
+func tryVeth() error {
+	if err := nsthread.Unshare(unix.CLONE_NEWNET); err != nil {
+		return err
+	}
+	pod, err := netns.Create()
+	if err != nil {
+		return err
+	}
+	defer pod.Close()
+	return netns.Connect(pod, netns.LinkName(strings.Repeat("0", 64)), netns.Address{
+		IP: netns.DefaultRange.Addr().Next().Next(), MAC: netns.MACFor(strings.Repeat("0", 64)),
+	}, 1500)
+}
+
+func tryIPC() error {
+	if err := nsthread.Unshare(unix.CLONE_NEWIPC | unix.CLONE_NEWUTS); err != nil {
+		return err
+	}
+	m, err := mnt.New("mqueue", 0)
+	if err != nil {
+		return err
+	}
+	return m.Close()
+}
+
+func tryMemfd() error {
+	b, err := os.ReadFile("/proc/sys/vm/memfd_noexec")
+	if err == nil && strings.TrimSpace(string(b)) == "2" {
+		return errors.New("vm.memfd_noexec is 2")
+	}
+	return nil
+}
+
+func wantIPv6() error {
+	if !netns.IPv6() {
+		return errors.New("off")
+	}
+	return nil
+}
+
+func wantForwarding() error {
+	if _, err := os.Stat("/proc/sys/net/ipv6/conf/all/force_forwarding"); err != nil && netns.IPv6() {
+		return errors.New("the kernel has it for the whole host only")
+	}
+	return nil
+}
+
+func (a *app) wantTmpfs() error {
+	for _, dir := range []string{a.root, "/run"} {
+		var st unix.Statfs_t
+		if err := unix.Statfs(dir, &st); err != nil {
+			continue
+		}
+		if st.Type != unix.TMPFS_MAGIC && st.Type != unix.RAMFS_MAGIC {
+			return errors.New(dir + " is on a disk")
+		}
+		return nil
+	}
+	return nil
+}
+
+func wantPath(path string) error {
+	_, err := os.Stat(path)
+	return err
+}
+
+func wantResource() error {
+	var data [2]unix.CapUserData
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		return os.NewSyscallError("capget", err)
+	}
+	if data[0].Effective&(1<<unix.CAP_SYS_RESOURCE) == 0 {
+		return errors.New("CAP_SYS_RESOURCE is missing")
+	}
+	return nil
+}
+
+func wantRange() error {
+	err := netns.Free(netns.DefaultRange.Addr().Next().Next())
+	if errors.Is(err, netns.ErrInUse) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,237 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+
+	"github.com/moby/sys/user"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/podbox/podbox/launcher"
+	"github.com/podbox/podbox/sandbox"
+)
+
+// execFlags are the flags of exec as they are given.
+type execFlags struct {
+	interactive, tty bool
+
+	env                      []string
+	workdir, user, container string
+}
+
+func (a *app) exec() *cobra.Command {
+	var f execFlags
+	cmd := &cobra.Command{
+		Use:   "exec [flags] POD -- COMMAND [ARG...]",
+		Short: "Run a program in a pod, on the host's filesystem",
+		Long: `Run a program of the host in a pod: it has the pod's network, IPC objects,
+/dev/shm, host name and DNS settings, and the host's files. The exit status is
+the program's own; 128+N if signal N ended it; 125 if podbox failed, 126 if the
+program cannot be executed, 127 if there is none. Signals sent to podbox are
+passed on, and the program is killed if podbox is.`,
+		Example: `  podbox exec web -- ip addr
+  podbox exec web -- redis-server &
+  podbox exec -it web -- bash
+  podbox exec -u www-data -e DEBUG=1 -w /srv web -- ./server`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if dash := cmd.ArgsLenAtDash(); dash > 1 || dash == 0 {
+				return errors.New("exec: want one POD before --")
+			}
+			if len(args) < 2 {
+				return errors.New("exec: want POD -- COMMAND")
+			}
+			return nil
+		},
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, word string) ([]cobra.Completion, cobra.ShellCompDirective) {
+			if len(args) == 0 {
+				return a.pods(1)(cmd, args, word)
+			}
+			return nil, cobra.ShellCompDirectiveDefault
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if f.container != "" {
+				return fmt.Errorf("--container: %w", sandbox.ErrNotSupported)
+			}
+			process, err := f.process(args[1:])
+			if err != nil {
+				return err
+			}
+			rt, err := a.runtime()
+			if err != nil {
+				return err
+			}
+			pod, err := rt.Load(args[0])
+			if err != nil {
+				return err
+			}
+			return execute(cmd.Context(), pod, process, f.interactive)
+		},
+	}
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
+		return fmt.Errorf("exec: %w (put -- before the command)", err)
+	})
+	fl := cmd.Flags()
+	fl.BoolVarP(&f.interactive, "interactive", "i", false, "pass standard input on")
+	fl.BoolVarP(&f.tty, "tty", "t", false, "give the program a terminal")
+	fl.StringArrayVarP(&f.env, "env", "e", nil, "set `NAME=VALUE`, or NAME to the value that podbox has")
+	fl.StringVarP(&f.workdir, "workdir", "w", "", "working `directory` (default that of podbox)")
+	fl.StringVarP(&f.user, "user", "u", "", "run as `USER[:GROUP]`, names or numbers, with the user's groups")
+	fl.StringVarP(&f.container, "container", "c", "", "")
+	_ = fl.MarkHidden("container")
+	return cmd
+}
+
+// process turns the flags into what to run.
+func (f *execFlags) process(args []string) (*specs.Process, error) {
+	p := &specs.Process{Args: args, Cwd: f.workdir, Terminal: f.tty}
+	var err error
+	if p.Cwd == "" {
+		if p.Cwd, err = os.Getwd(); err != nil {
+			p.Cwd = "/"
+		}
+	}
+	env := newEnv(os.Environ())
+	if f.user == "" {
+		if err := currentUser(&p.User); err != nil {
+			return nil, err
+		}
+	} else {
+		home, err := lookUpUser(f.user, &p.User)
+		if err != nil {
+			return nil, err
+		}
+		env.set("HOME", home)
+	}
+	if f.tty && !env.has("TERM") {
+		env.set("TERM", "xterm")
+	}
+	for _, e := range f.env {
+		name, value, found := strings.Cut(e, "=")
+		if name == "" {
+			return nil, fmt.Errorf("--env %q: %w: want NAME=VALUE", e, sandbox.ErrInvalid)
+		}
+		if !found {
+			if value, found = os.LookupEnv(name); !found {
+				continue
+			}
+		}
+		env.set(name, value)
+	}
+	p.Env = env.list
+	if f.tty {
+		if size, err := unix.IoctlGetWinsize(int(os.Stdout.Fd()), unix.TIOCGWINSZ); err == nil {
+			p.ConsoleSize = &specs.Box{Width: uint(size.Col), Height: uint(size.Row)}
+		}
+	}
+	return p, nil
+}
+
+// An env is an environment in which each name stands once.
+type env struct {
+	list  []string
+	index map[string]int
+}
+
+func newEnv(list []string) *env {
+	e := &env{index: make(map[string]int)}
+	for _, s := range list {
+		if name, value, ok := strings.Cut(s, "="); ok && name != "" {
+			e.set(name, value)
+		}
+	}
+	return e
+}
+
+func (e *env) has(name string) bool { _, ok := e.index[name]; return ok }
+
+func (e *env) set(name, value string) {
+	if i, ok := e.index[name]; ok {
+		e.list[i] = name + "=" + value
+		return
+	}
+	e.index[name] = len(e.list)
+	e.list = append(e.list, name+"="+value)
+}
+
+// currentUser keeps who podbox runs as.
+func currentUser(u *specs.User) error {
+	groups, err := os.Getgroups()
+	if err != nil {
+		return err
+	}
+	u.UID, u.GID = uint32(os.Getuid()), uint32(os.Getgid())
+	for _, g := range groups {
+		u.AdditionalGids = append(u.AdditionalGids, uint32(g))
+	}
+	return nil
+}
+
+// lookUpUser finds a user of the host with all groups.
+func lookUpUser(name string, u *specs.User) (home string, err error) {
+	found, err := user.GetExecUserPath(name, &user.ExecUser{Home: "/"}, "/etc/passwd", "/etc/group")
+	if err != nil {
+		return "", fmt.Errorf("--user %q: %w", name, err)
+	}
+	u.UID, u.GID = uint32(found.Uid), uint32(found.Gid)
+	for _, g := range found.Sgids {
+		u.AdditionalGids = append(u.AdditionalGids, uint32(g))
+	}
+	return found.Home, nil
+}
+
+// execute runs a program to its end, and answers with its exit status.
+func execute(ctx context.Context, pod *sandbox.Sandbox, process *specs.Process, interactive bool) error {
+	// From now on signals are the program's.
+	signals := make(chan os.Signal, 32)
+	signal.Notify(signals, forwarded...)
+	defer signal.Stop(signals)
+
+	stdio := launcher.IO{Stdout: os.Stdout, Stderr: os.Stderr}
+	if interactive {
+		stdio.Stdin = os.Stdin
+	}
+	if process.Terminal && interactive {
+		restore, err := makeRaw(os.Stdin)
+		if err != nil {
+			return err
+		}
+		defer restore()
+	}
+	p, err := launcher.Start(ctx, pod, &specs.Spec{Process: process}, stdio)
+	if err != nil {
+		return err
+	}
+	go func() {
+		for s := range signals {
+			if s == unix.SIGWINCH && process.Terminal {
+				if size, err := unix.IoctlGetWinsize(int(os.Stdout.Fd()), unix.TIOCGWINSZ); err == nil {
+					_ = p.Resize(size.Col, size.Row)
+				}
+				continue
+			}
+			_ = p.Signal(s.(unix.Signal))
+		}
+	}()
+	status, err := p.Wait(ctx)
+	if err != nil {
+		return err
+	}
+	if status != 0 {
+		return exit(status)
+	}
+	return nil
+}
+
+// forwarded are the signals that are passed on to a program: all that can be
+// caught, but those that are about podbox itself (its children, its pipes, its
+// runtime) or about the job control of the shell that it was started from.
+var forwarded = []os.Signal{
+	unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2,
+	unix.SIGALRM, unix.SIGCONT, unix.SIGWINCH, unix.SIGIO, unix.SIGPWR,
+}

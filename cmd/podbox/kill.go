@@ -1,0 +1,48 @@
+package main
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/podbox/podbox/sandbox"
+)
+
+func (a *app) kill() *cobra.Command {
+	var name string
+	cmd := &cobra.Command{
+		Use:   "kill [flags] POD...",
+		Short: "Send a signal to all programs in pods",
+		Long: `Send a signal to all programs in pods. The pause processes are spared: addresses,
+namespaces and what is in them stay.`,
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: a.pods(0),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			sig, err := parseSignal(name)
+			if err != nil {
+				return err
+			}
+			return a.each(args, func(pod *sandbox.Sandbox) error { return pod.Kill(cmd.Context(), sig) })
+		},
+	}
+	cmd.Flags().StringVarP(&name, "signal", "s", "KILL", "`signal` by name or number")
+	return cmd
+}
+
+// parseSignal reads KILL, SIGKILL, sigkill or 9.
+func parseSignal(s string) (unix.Signal, error) {
+	if n, err := strconv.Atoi(s); err == nil && n > 0 && n <= 64 {
+		return unix.Signal(n), nil
+	}
+	name := strings.ToUpper(s)
+	if !strings.HasPrefix(name, "SIG") {
+		name = "SIG" + name
+	}
+	if sig := unix.SignalNum(name); sig != 0 {
+		return sig, nil
+	}
+	return 0, fmt.Errorf("signal %q: %w: want a name such as TERM or a number up to 64", s, sandbox.ErrInvalid)
+}

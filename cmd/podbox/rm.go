@@ -1,0 +1,75 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/podbox/podbox/sandbox"
+)
+
+func (a *app) rm() *cobra.Command {
+	var (
+		force, all bool
+		grace      int
+	)
+	cmd := &cobra.Command{
+		Use:   "rm [flags] POD...",
+		Short: "Remove pods",
+		Long: `Remove pods: their pause, namespaces, link, address, name and record. A pod in
+which programs run is left alone, unless --force ends them: by SIGTERM, and after
+the grace period by SIGKILL. With --force a pod that does not exist is no error.`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if all {
+				return cobra.NoArgs(cmd, args)
+			}
+			return cobra.MinimumNArgs(1)(cmd, args)
+		},
+		ValidArgsFunction: a.pods(0),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			rt, err := a.runtime()
+			if err != nil {
+				return err
+			}
+			if all {
+				infos, err := rt.List(cmd.Context())
+				if err != nil && !force {
+					return err
+				}
+				for _, i := range infos {
+					args = append(args, i.ID)
+				}
+			}
+			var errs []error
+			for _, ref := range args {
+				errs = append(errs, remove(cmd.Context(), rt, ref, force, grace))
+			}
+			return errors.Join(errs...)
+		},
+	}
+	cmd.Flags().BoolVarP(&force, "force", "f", false, "end the programs in the pods")
+	cmd.Flags().BoolVarP(&all, "all", "a", false, "remove all pods")
+	graceFlag(cmd, &grace)
+	return cmd
+}
+
+func remove(ctx context.Context, rt *sandbox.Runtime, ref string, force bool, grace int) error {
+	pod, err := rt.Load(ref)
+	switch {
+	case errors.Is(err, sandbox.ErrNotFound) && force:
+		return nil
+	case errors.Is(err, sandbox.ErrBadRecord) && force:
+		return rt.RemoveBroken(ctx, ref)
+	case err != nil:
+		return err
+	case !force:
+		return pod.RemoveIdle(ctx)
+	}
+	// What cannot be stopped can be removed nevertheless.
+	if err := pod.Stop(ctx, stopOptions(grace)); err != nil && ctx.Err() != nil {
+		return fmt.Errorf("remove pod %q: %w", ref, err)
+	}
+	return pod.Remove(ctx)
+}

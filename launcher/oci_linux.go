@@ -1,0 +1,132 @@
+package launcher
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/podbox/podbox/internal/nsthread"
+	"github.com/podbox/podbox/internal/proc"
+	"github.com/podbox/podbox/sandbox"
+)
+
+// Patch changes an OCI configuration so that the runtime that is given it starts
+// its container in the pod. hook, a path and its arguments, is a command that
+// calls AttachShm with what it reads on standard input: the runtime runs it as a
+// createRuntime hook. An empty hook leaves the container with a /dev/shm of its
+// own.
+//
+// The pod must run; the configuration is good until it is stopped.
+func Patch(pod *sandbox.Sandbox, spec *specs.Spec, hook []string) error {
+	info, err := pod.Info()
+	if err != nil {
+		return err
+	}
+	if info.PausePID == 0 {
+		return fmt.Errorf("pod %q: %w: its state is %s", pod.Name(), sandbox.ErrNotRunning, info.State)
+	}
+	if spec.Linux == nil {
+		spec.Linux = new(specs.Linux)
+	}
+	for _, ns := range pod.Namespaces() {
+		spec.Linux.Namespaces = slices.DeleteFunc(spec.Linux.Namespaces, func(has specs.LinuxNamespace) bool {
+			return has.Type == ns.Type
+		})
+		spec.Linux.Namespaces = append(spec.Linux.Namespaces, ns)
+		switch ns.Type {
+		case specs.UTSNamespace:
+			// It would set the pod's.
+			spec.Hostname, spec.Domainname = "", ""
+		case specs.NetworkNamespace, specs.IPCNamespace:
+			// The same holds for sysctls.
+			if len(spec.Linux.Sysctl) > 0 {
+				return fmt.Errorf("linux.sysctl: %w: the pod's namespaces are set by podbox create --sysctl", ErrInvalid)
+			}
+		}
+	}
+	for name, path := range sandbox.MemberFiles() {
+		if _, err := os.Stat(pod.File(name)); err != nil {
+			continue
+		}
+		spec.Mounts = slices.DeleteFunc(spec.Mounts, func(m specs.Mount) bool { return m.Destination == path })
+		spec.Mounts = append(spec.Mounts, specs.Mount{
+			Destination: path, Type: "bind", Source: pod.File(name),
+			Options: []string{"bind", "nosuid", "nodev", "noexec"},
+		})
+	}
+	if slices.Contains(info.Share, sandbox.IPC) && len(hook) > 0 {
+		if spec.Hooks == nil {
+			spec.Hooks = new(specs.Hooks)
+		}
+		h := specs.Hook{Path: hook[0], Args: hook}
+		same := func(has specs.Hook) bool { return has.Path == h.Path && slices.Equal(has.Args, h.Args) }
+		if !slices.ContainsFunc(spec.Hooks.CreateRuntime, same) {
+			spec.Hooks.CreateRuntime = append(spec.Hooks.CreateRuntime, h)
+		}
+	}
+	return nil
+}
+
+// AttachShm mounts the pod's /dev/shm in a container that an OCI runtime has
+// created and not yet started. root is the container's root filesystem as the
+// bundle's configuration has it.
+func AttachShm(ctx context.Context, pod *sandbox.Sandbox, state *specs.State, root string) error {
+	if !filepath.IsAbs(root) {
+		root = filepath.Join(state.Bundle, root)
+	}
+	container, err := proc.OpenPID(state.Pid)
+	if err != nil {
+		return fmt.Errorf("container %q: %w", state.ID, err)
+	}
+	defer container.Close()
+	entry, err := pod.Enter(ctx)
+	if err != nil {
+		return err
+	}
+	defer entry.Close()
+	if entry.Shm == nil {
+		return nil
+	}
+	return nsthread.Do(func() error {
+		if err := nsthread.Unshare(unix.CLONE_FS); err != nil {
+			return err
+		}
+		if err := nsthread.Join(container, unix.CLONE_NEWNS); err != nil {
+			return err
+		}
+		dir, err := openBeneath(root, "dev/shm")
+		if err != nil {
+			return fmt.Errorf("container %q: %w", state.ID, err)
+		}
+		defer dir.Close()
+		err = unix.MoveMount(int(entry.Shm.Fd()), "", int(dir.Fd()), "",
+			unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
+		if err != nil {
+			return fmt.Errorf("container %q: mount /dev/shm: %w", state.ID, os.NewSyscallError("move_mount", err))
+		}
+		return nil
+	})
+}
+
+// openBeneath opens a directory below root, of which nothing is trusted: its
+// links lead nowhere else.
+func openBeneath(root, unsafePath string) (*os.File, error) {
+	r, err := os.OpenFile(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	fd, err := unix.Openat2(int(r.Fd()), unsafePath, &unix.OpenHow{
+		Flags:   unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
+	})
+	if err != nil {
+		return nil, &os.PathError{Op: "openat2", Path: filepath.Join(root, unsafePath), Err: err}
+	}
+	return os.NewFile(uintptr(fd), unsafePath), nil
+}
