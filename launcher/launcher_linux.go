@@ -202,7 +202,8 @@ var rlimits = map[string]int{
 // DefaultPath is where programs are looked for if their environment has no PATH.
 const DefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// candidates are the paths to try for a program, as execvp(3) would.
+// candidates are the paths to try for a program, as execvp(3) would; but where
+// the calling thread sees that there is nothing, the child need not try.
 func candidates(s *specs.Process) []string {
 	name := s.Args[0]
 	if strings.Contains(name, "/") {
@@ -215,14 +216,18 @@ func candidates(s *specs.Process) []string {
 		}
 	}
 	var paths []string
-	for _, dir := range strings.Split(list, ":") {
-		if dir == "" {
-			dir = "."
+	for dir := range strings.SplitSeq(list, ":") {
+		// An empty entry is the working directory.
+		p := path.Join(s.Cwd, dir, name)
+		if path.IsAbs(dir) {
+			p = path.Join(dir, name)
 		}
-		paths = append(paths, path.Join(dir, name))
+		if unix.Access(p, unix.F_OK) != unix.ENOENT {
+			paths = append(paths, p)
+		}
 	}
-	if paths[0] == name { // path.Join took "./" away
-		paths[0] = "./" + name
+	if len(paths) == 0 {
+		paths = []string{name}
 	}
 	return paths
 }

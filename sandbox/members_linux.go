@@ -272,7 +272,7 @@ func (rt *Runtime) pauseLabel(pid int) (id string, ours bool) {
 	}
 	words := strings.Split(strings.TrimSuffix(string(b), "\x00"), "\x00")
 	n := len(words)
-	if n < 3 || !strings.HasPrefix(words[0], pauseTitle) || words[n-1] != rt.root || !idSyntax.MatchString(words[n-2]) {
+	if n < 3 || !strings.HasPrefix(words[0], pauseTitle) || words[n-1] != rt.root || !isID(words[n-2]) {
 		return "", false
 	}
 	return words[n-2], true

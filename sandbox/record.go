@@ -10,7 +10,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"regexp"
 	"time"
 
 	"github.com/podbox/podbox/internal/nsfs"
@@ -54,8 +53,6 @@ const (
 	recordFile = "record.json"
 	maxRecord  = 1 << 20 // bytes
 )
-
-var idSyntax = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
 func newID() string {
 	b := make([]byte, idLen/2)
@@ -104,7 +101,7 @@ func (r *record) check(id string) error {
 	switch {
 	case r.Version != recordVersion:
 		return fmt.Errorf("version %d, want %d", r.Version, recordVersion)
-	case r.ID != id || !idSyntax.MatchString(id):
+	case r.ID != id || !isID(id):
 		return errors.New("not of this pod")
 	case r.Spec.Name == "" || r.Spec.Network.Mode == "":
 		return errors.New("incomplete")

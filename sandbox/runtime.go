@@ -146,7 +146,7 @@ func (rt *Runtime) podIDs() ([]string, error) {
 	}
 	var ids []string
 	for _, e := range entries {
-		if idSyntax.MatchString(e.Name()) {
+		if isID(e.Name()) {
 			ids = append(ids, e.Name())
 		}
 	}
@@ -171,20 +171,20 @@ func (rt *Runtime) Load(ref string) (*Sandbox, error) {
 }
 
 func (rt *Runtime) resolve(ref string) (string, error) {
-	if label.MatchString(ref) {
-		if id, err := os.Readlink(rt.namePath(ref)); err == nil && idSyntax.MatchString(id) && rt.recorded(id) {
+	if isLabel(ref) {
+		if id, err := os.Readlink(rt.namePath(ref)); err == nil && isID(id) && rt.recorded(id) {
 			return id, nil
 		} else if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.EINVAL) {
 			return "", err
 		}
 	}
-	if idSyntax.MatchString(ref) {
+	if isID(ref) {
 		if !rt.recorded(ref) {
 			return "", ErrNotFound
 		}
 		return ref, nil
 	}
-	if ref == "" || len(ref) > idLen || strings.Trim(ref, "0123456789abcdef") != "" {
+	if ref == "" || len(ref) > idLen || !isHex(ref) {
 		return "", ErrNotFound
 	}
 	ids, err := rt.podIDs()
@@ -262,7 +262,7 @@ func (rt *Runtime) claimName(ctx context.Context, name, id string) error {
 
 // dropName frees a name whose holder is dead, or returns ErrExists.
 func (rt *Runtime) dropName(ctx context.Context, name, holder string) error {
-	if idSyntax.MatchString(holder) && rt.recorded(holder) {
+	if isID(holder) && rt.recorded(holder) {
 		err := rt.sweepPod(ctx, holder)
 		if errors.Is(err, errAlive) {
 			return fmt.Errorf("%w: %q is %.12s", ErrExists, name, holder)

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -80,14 +79,6 @@ type Host struct {
 	IP   netip.Addr `json:"ip"`
 }
 
-var (
-	label      = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
-	subdomain  = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`)
-	dnsName    = regexp.MustCompile(`^[A-Za-z0-9_]([-A-Za-z0-9_]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([-A-Za-z0-9_]*[A-Za-z0-9_])?)*\.?$`)
-	labelName  = regexp.MustCompile(`^[A-Za-z0-9]([-._A-Za-z0-9]{0,61}[A-Za-z0-9])?$`)
-	sysctlName = regexp.MustCompile(`^[a-z0-9_-]+(\.[A-Za-z0-9_-][A-Za-z0-9_/-]*)+$`)
-)
-
 // withDefaults returns a copy of s that says everything, for a pod of this ID.
 func (s Spec) withDefaults(id string) Spec {
 	if s.Name == "" {
@@ -137,7 +128,7 @@ func (s Spec) Validate() error {
 		}
 	}
 	s = s.withDefaults(strings.Repeat("0", idLen))
-	if !label.MatchString(s.Name) {
+	if !isLabel(s.Name) {
 		return invalid("name", s.Name, "want an RFC 1123 label: at most 63 of a-z, 0-9 and -, beginning and ending with a letter or digit")
 	}
 	if err := s.Network.Validate(); err != nil {
@@ -153,7 +144,7 @@ func (s Spec) Validate() error {
 		if !s.shares(UTS) {
 			return invalid("hostname", s.Hostname, "needs uts to be shared")
 		}
-		if len(s.Hostname) > 64 || !subdomain.MatchString(s.Hostname) {
+		if len(s.Hostname) > 64 || !isSubdomain(s.Hostname) {
 			return invalid("hostname", s.Hostname, "want at most 64 of a-z, 0-9, - and .")
 		}
 	}
@@ -172,7 +163,7 @@ func (s Spec) Validate() error {
 		}
 	}
 	for _, d := range s.DNS.Search {
-		if len(d) > 253 || d != "." && !dnsName.MatchString(d) {
+		if d != "." && !isDomain(d) {
 			return invalid("dns search domain", d, "want a domain name")
 		}
 	}
@@ -180,7 +171,7 @@ func (s Spec) Validate() error {
 		if !h.IP.IsValid() || h.IP.Zone() != "" {
 			return invalid("host address", h.IP.String(), "want an IP address")
 		}
-		if len(h.Name) > 253 || !dnsName.MatchString(h.Name) {
+		if !isDomain(h.Name) {
 			return invalid("host name", h.Name, "want a domain name")
 		}
 	}
@@ -193,10 +184,10 @@ func validateLabels(labels map[string]string) error {
 		if !found {
 			prefix, name = "", k
 		}
-		if !labelName.MatchString(name) || found && (len(prefix) > 253 || !subdomain.MatchString(prefix)) {
+		if !isQualified(name) || found && (len(prefix) > 253 || !isSubdomain(prefix)) {
 			return invalid("label", k, "want [domain/]name of at most 63 of A-Z, a-z, 0-9, -, _ and .")
 		}
-		if v := labels[k]; v != "" && !labelName.MatchString(v) {
+		if v := labels[k]; v != "" && !isQualified(v) {
 			return invalid("value of label "+k, v, "want at most 63 of A-Z, a-z, 0-9, -, _ and .")
 		}
 	}
@@ -210,7 +201,7 @@ func (s *Spec) validateSysctls() error {
 			ns, known = IPC, true
 		}
 		switch v := s.Sysctls[k]; {
-		case !sysctlName.MatchString(k):
+		case !isSysctl(k):
 			return invalid("sysctl", k, "want a dotted name such as net.core.somaxconn")
 		case !known:
 			return invalid("sysctl", k, "not a pod's own: want net.*, kernel.shm*, kernel.msg*, kernel.sem or fs.mqueue.*")

@@ -187,10 +187,10 @@ func lookUpUser(name string, u *specs.User) (home string, err error) {
 
 // execute runs a program to its end, and answers with its exit status.
 func execute(ctx context.Context, pod *sandbox.Sandbox, process *specs.Process, interactive bool) error {
-	// From now on signals are the program's.
+	// From now on signals are the program's. To ask for them takes a while, in
+	// which the program can start.
 	signals := make(chan os.Signal, 32)
-	signal.Notify(signals, forwarded...)
-	defer signal.Stop(signals)
+	go signal.Notify(signals, forwarded...)
 
 	stdio := launcher.IO{Stdout: os.Stdout, Stderr: os.Stderr}
 	if interactive {

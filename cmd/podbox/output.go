@@ -8,8 +8,8 @@ import (
 	"text/tabwriter"
 	"text/template"
 
+	"github.com/goccy/go-yaml"
 	"github.com/spf13/cobra"
-	"sigs.k8s.io/yaml"
 )
 
 // An output is the form in which a command shows things.

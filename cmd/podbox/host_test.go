@@ -1,0 +1,186 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/podbox/podbox/internal/testenv"
+)
+
+// A host is what podbox is tried on: a network namespace and a --root of its own.
+type host struct {
+	root  string
+	netns string // as /proc/PID/ns/net has it
+	links []string
+}
+
+// newHost moves the calling goroutine, for the rest of its life, to a new network
+// namespace. The programs that it starts are born there; other goroutines are
+// where they were. The thread ends with the goroutine, and the namespace with the
+// last of the programs.
+func newHost(root string) (*host, error) {
+	runtime.LockOSThread()
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		return nil, os.NewSyscallError("unshare", err)
+	}
+	lo, err := netlink.LinkByName("lo")
+	if err == nil {
+		err = netlink.LinkSetUp(lo)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("lo: %w", err)
+	}
+	h := &host{root: root}
+	if h.netns, err = os.Readlink("/proc/thread-self/ns/net"); err != nil {
+		return nil, err
+	}
+	h.links, err = links()
+	return h, err
+}
+
+// newTestHost is newHost for a test that is no script. What the test leaves fails
+// it.
+func newTestHost(t *testing.T) *host {
+	testenv.NeedRoot(t)
+	h, err := newHost(filepath.Join(t.TempDir(), "run"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { h.leave(t) })
+	return h
+}
+
+// leave ends a host. That anything is left on it is an error, unless the test has
+// failed before it could tidy up.
+func (h *host) leave(t testing.TB) {
+	if !t.Failed() && !t.Skipped() {
+		// What was killed may be on its way out.
+		deadline := time.Now().Add(5 * time.Second)
+		left := h.left()
+		for len(left) > 0 && time.Now().Before(deadline) {
+			time.Sleep(10 * time.Millisecond)
+			left = h.left()
+		}
+		for _, what := range left {
+			t.Errorf("left behind: %s", what)
+		}
+	}
+	for pid := range h.processes() {
+		_ = unix.Kill(pid, unix.SIGKILL)
+	}
+}
+
+// left returns all that is not as it was on a new host.
+func (h *host) left() []string {
+	var left []string
+	for pid, cmdline := range h.processes() {
+		left = append(left, fmt.Sprintf("process %d: %s", pid, cmdline))
+	}
+	now, err := links()
+	if err != nil {
+		left = append(left, err.Error())
+	}
+	for _, name := range now {
+		if !slices.Contains(h.links, name) {
+			left = append(left, "link "+name)
+		}
+	}
+	mounts, err := os.ReadFile("/proc/thread-self/mountinfo")
+	if err != nil {
+		left = append(left, err.Error())
+	}
+	for line := range strings.Lines(string(mounts)) {
+		if strings.Contains(line, filepath.Dir(h.root)+"/") {
+			left = append(left, "mount "+strings.TrimSpace(line))
+		}
+	}
+	// The directories stay, and of leases the cursors.
+	for _, pattern := range []string{"*", "pods/*", "names/*", "leases/*"} {
+		paths, _ := filepath.Glob(filepath.Join(h.root, pattern))
+		for _, path := range paths {
+			name, _ := filepath.Rel(h.root, path)
+			if !slices.Contains([]string{"pods", "names", "leases"}, name) && !strings.HasPrefix(name, "leases/next-") {
+				left = append(left, "file "+path)
+			}
+		}
+	}
+	return left
+}
+
+// processes returns the command lines of the processes that have this host's root
+// on it, or in their environment: pauses, podbox, and what that has started.
+func (h *host) processes() map[int]string {
+	found := make(map[int]string)
+	entries, _ := os.ReadDir("/proc")
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil || pid == os.Getpid() {
+			continue
+		}
+		cmdline, err := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline"))
+		if err != nil || len(cmdline) == 0 {
+			continue
+		}
+		environ, _ := os.ReadFile(filepath.Join("/proc", e.Name(), "environ"))
+		words := slices.Concat(cmdline, []byte{0}, environ, []byte{0})
+		if bytes.Contains(words, []byte("\x00"+h.root+"\x00")) || bytes.Contains(words, []byte("\x00ROOT="+h.root+"\x00")) {
+			found[pid] = strings.TrimSpace(string(bytes.ReplaceAll(cmdline, []byte{0}, []byte{' '})))
+		}
+	}
+	return found
+}
+
+// links returns the names of the links in the calling thread's network namespace.
+func links() ([]string, error) {
+	all, err := net.Interfaces()
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, l := range all {
+		names = append(names, l.Name)
+	}
+	return names, nil
+}
+
+// talk is a program to run in pods: "listen ADDR TEXT" is a TCP server that says
+// TEXT to whoever calls, "dial ADDR" prints what a server says.
+func talk(args []string) error {
+	switch {
+	case len(args) == 3 && args[0] == "listen":
+		l, err := net.Listen("tcp", args[1])
+		if err != nil {
+			return err
+		}
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return err
+			}
+			fmt.Fprintln(c, args[2])
+			c.Close()
+		}
+	case len(args) == 2 && args[0] == "dial":
+		c, err := net.DialTimeout("tcp", args[1], 5*time.Second)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		_, err = io.Copy(os.Stdout, c)
+		return err
+	}
+	return fmt.Errorf("%q: want listen ADDR TEXT, or dial ADDR", args)
+}
