@@ -40,7 +40,7 @@ type Process struct {
 func Start(ctx context.Context, pod *sandbox.Sandbox, spec *specs.Spec, streams IO) (*Process, error) {
 	p, err := start(ctx, pod, spec, streams)
 	if err != nil {
-		return nil, fmt.Errorf("run in pod %q: %w", pod.Name(), err)
+		return nil, fmt.Errorf("run in %v: %w", pod, err)
 	}
 	return p, nil
 }

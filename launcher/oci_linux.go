@@ -28,7 +28,7 @@ func Patch(pod *sandbox.Sandbox, spec *specs.Spec, hook []string) error {
 		return err
 	}
 	if info.PausePID == 0 {
-		return fmt.Errorf("pod %q: %w: its state is %s", pod.Name(), sandbox.ErrNotRunning, info.State)
+		return fmt.Errorf("pod %q: %w: its state is %s", info.Name, sandbox.ErrNotRunning, info.State)
 	}
 	if spec.Linux == nil {
 		spec.Linux = new(specs.Linux)
@@ -86,7 +86,7 @@ func AttachShm(ctx context.Context, pod *sandbox.Sandbox, state *specs.State, ro
 	defer container.Close()
 	entry, err := pod.Enter(ctx)
 	if err != nil {
-		return err
+		return fmt.Errorf("enter %v: %w", pod, err)
 	}
 	defer entry.Close()
 	if entry.Shm == nil {

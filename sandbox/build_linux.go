@@ -61,7 +61,7 @@ func (rt *Runtime) Create(ctx context.Context, spec Spec) (*Sandbox, error) {
 	if err := steps.Run(ctx, b.createPlan(), rt.hook); err != nil {
 		return nil, fmt.Errorf("create pod %q: %w", b.rec.Spec.Name, err)
 	}
-	return &Sandbox{rt: rt, id: b.rec.ID, name: b.rec.Spec.Name}, nil
+	return &Sandbox{rt: rt, id: b.rec.ID, ref: b.rec.Spec.Name}, nil
 }
 
 // A Planned step is one line of a plan.

@@ -52,17 +52,17 @@ func (e *Entry) Close() error {
 }
 
 // Enter opens the pod for a process to be put in. ErrNotRunning if its pause does
-// not live.
+// not live. Its errors do not name the pod: callers say what for they enter it.
 func (s *Sandbox) Enter(ctx context.Context) (*Entry, error) {
 	dir := s.rt.podDir(s.id)
 	lock, err := flock.Wait(ctx, dir, flock.Shared)
 	if err != nil {
-		return nil, s.wrap("enter", notFound(err))
+		return nil, notFound(err)
 	}
 	e := &Entry{lock: lock, Files: make(map[string]string)}
 	if err := e.open(ctx, dir); err != nil {
 		e.Close()
-		return nil, s.wrap("enter", err)
+		return nil, err
 	}
 	return e, nil
 }
@@ -113,11 +113,11 @@ func (e *Entry) open(ctx context.Context, dir string) error {
 func (s *Sandbox) IPC(ctx context.Context) (*ipcns.Objects, error) {
 	e, err := s.Enter(ctx)
 	if err != nil {
-		return nil, err
+		return nil, s.wrap("IPC objects of", err)
 	}
 	defer e.Close()
 	if e.Flags&unix.CLONE_NEWIPC == 0 {
-		return nil, s.wrap("", errors.New("it has no IPC namespace of its own"))
+		return nil, s.wrap("IPC objects of", errors.New("it has no IPC namespace of its own"))
 	}
 	var objects *ipcns.Objects
 	err = nsthread.Do(func() (err error) {

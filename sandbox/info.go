@@ -103,16 +103,16 @@ func state(rec *record, l *look) (s State, alive bool, why string) {
 // and needs no closing, and other processes may change or remove the pod at any
 // time.
 type Sandbox struct {
-	rt   *Runtime
-	id   string
-	name string
+	rt  *Runtime
+	id  string
+	ref string // what the user calls it; for errors
 }
 
 // ID returns the pod's ID, 64 hexadecimal digits.
 func (s *Sandbox) ID() string { return s.id }
 
-// Name returns the pod's name.
-func (s *Sandbox) Name() string { return s.name }
+// String returns what errors call the pod: pod "web".
+func (s *Sandbox) String() string { return fmt.Sprintf("pod %q", s.ref) }
 
 // Info looks at the pod. ErrNotFound if it was removed.
 func (s *Sandbox) Info() (*Info, error) {
@@ -161,5 +161,5 @@ func (s *Sandbox) wrap(verb string, err error) error {
 	if verb != "" {
 		verb += " "
 	}
-	return fmt.Errorf("%spod %q: %w", verb, s.name, err)
+	return fmt.Errorf("%s%v: %w", verb, s, err)
 }

@@ -297,12 +297,11 @@ func (s *Sandbox) Wait(ctx context.Context) error {
 }
 
 // Remove ends all programs in the pod at once and removes the pod, in whatever
-// state it is. It may be repeated, and finishes a removal that was cut short.
+// state it is. It may be repeated, and finishes a removal that was cut short. If
+// the record cannot be read, it removes all that can be found by the pod's ID.
 // Once begun it does not end with ctx, but after a bound of its own. To give
 // programs time to end, Stop first.
-func (s *Sandbox) Remove(ctx context.Context) error {
-	return s.remove(ctx, func(*record) error { return nil })
-}
+func (s *Sandbox) Remove(ctx context.Context) error { return s.remove(ctx, nil) }
 
 // RemoveIdle is Remove, but returns ErrBusy if programs run in the pod.
 func (s *Sandbox) RemoveIdle(ctx context.Context) error { return s.remove(ctx, idle) }
@@ -317,7 +316,7 @@ func (s *Sandbox) RemoveStopped(ctx context.Context) error {
 	})
 }
 
-// remove removes the pod if allowed says nothing against it.
+// remove removes the pod, if allowed says nothing against it.
 func (s *Sandbox) remove(ctx context.Context, allowed func(*record) error) error {
 	dir := s.rt.podDir(s.id)
 	lock, err := flock.Wait(ctx, dir, flock.Exclusive)
@@ -329,27 +328,16 @@ func (s *Sandbox) remove(ctx context.Context, allowed func(*record) error) error
 	}
 	defer lock.Close()
 	rec, err := readRecord(dir)
-	if err == nil {
+	if err == nil && allowed != nil {
 		err = allowed(rec)
 	}
-	if err == nil {
+	switch unreadable := errors.Is(err, ErrBadRecord) && allowed == nil; {
+	case err == nil:
 		err = s.rt.remove(ctx, rec)
-	}
-	if errors.Is(err, ErrBadRecord) || errors.Is(err, fs.ErrNotExist) {
+	case unreadable, errors.Is(err, fs.ErrNotExist):
 		err = s.rt.removeUnrecorded(ctx, s.id)
 	}
 	return s.wrap("remove", err)
-}
-
-// RemoveBroken removes a pod whose record cannot be read, by what its ID tells:
-// its pause with all that is in the pause's namespaces, its link, names and
-// addresses. ref is as for Load, which returns ErrBadRecord.
-func (rt *Runtime) RemoveBroken(ctx context.Context, ref string) error {
-	id, err := rt.resolve(ref)
-	if err != nil {
-		return fmt.Errorf("remove pod %q: %w", ref, err)
-	}
-	return (&Sandbox{rt: rt, id: id, name: ref}).Remove(ctx)
 }
 
 // idle returns ErrBusy if programs run in the pod.

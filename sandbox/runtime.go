@@ -153,21 +153,15 @@ func (rt *Runtime) podIDs() ([]string, error) {
 	return ids, nil
 }
 
-// Load returns the pod that ref names: a name, an ID or the unique beginning of
-// an ID. A name wins over a beginning of an ID.
-func (rt *Runtime) Load(ref string) (*Sandbox, error) {
+// Open returns the pod that ref names: a name, an ID or the unique beginning of
+// an ID. A name wins over a beginning of an ID. It does not read the pod's record,
+// which may turn out to be bad.
+func (rt *Runtime) Open(ref string) (*Sandbox, error) {
 	id, err := rt.resolve(ref)
 	if err != nil {
 		return nil, fmt.Errorf("pod %q: %w", ref, err)
 	}
-	rec, err := readRecord(rt.podDir(id))
-	if errors.Is(err, fs.ErrNotExist) {
-		err = ErrNotFound
-	}
-	if err != nil {
-		return nil, fmt.Errorf("pod %q: %w", ref, err)
-	}
-	return &Sandbox{rt: rt, id: id, name: rec.Spec.Name}, nil
+	return &Sandbox{rt: rt, id: id, ref: ref}, nil
 }
 
 func (rt *Runtime) resolve(ref string) (string, error) {

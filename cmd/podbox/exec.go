@@ -66,7 +66,7 @@ passed on, and the program is killed if podbox is.`,
 			if err != nil {
 				return err
 			}
-			pod, err := rt.Load(args[0])
+			pod, err := rt.Open(args[0])
 			if err != nil {
 				return err
 			}

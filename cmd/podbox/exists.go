@@ -19,9 +19,6 @@ func (a *app) exists() *cobra.Command {
 			if errors.Is(err, sandbox.ErrNotFound) {
 				return exit(1)
 			}
-			if errors.Is(err, sandbox.ErrBadRecord) {
-				return nil
-			}
 			return err
 		},
 	}

@@ -24,7 +24,7 @@ func (a *app) ipc() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			pod, err := rt.Load(args[0])
+			pod, err := rt.Open(args[0])
 			if err != nil {
 				return err
 			}

@@ -19,7 +19,7 @@ func main() {
 
 func run(args []string) int {
 	a := new(app)
-	cmd := a.command()
+	cmd := a.command(args)
 	cmd.SetArgs(args)
 	err := cmd.ExecuteContext(context.Background())
 	return report(os.Stderr, err)
@@ -33,7 +33,8 @@ type app struct {
 	logLevel string
 }
 
-func (a *app) command() *cobra.Command {
+// command builds the command line. args tell which of the verbs it can do without.
+func (a *app) command(args []string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "podbox",
 		Short: "Pod sandboxes: shared network, IPC and memory for programs and containers",
@@ -52,21 +53,44 @@ semaphores and shared memory, for programs and containers that come and go.`,
 	f.StringVar(&a.logLevel, "log-level", "warn", "what is told on stderr: debug, info, warn or error")
 	cmd.AddGroup(&cobra.Group{ID: "pod", Title: "Pods:"}, &cobra.Group{ID: "use", Title: "Use them:"},
 		&cobra.Group{ID: "host", Title: "The host:"})
-	for group, verbs := range map[string][]func() *cobra.Command{
-		"pod":  {a.create, a.ls, a.inspect, a.exists, a.start, a.stop, a.restart, a.rm, a.prune},
-		"use":  {a.exec, a.kill, a.wait, a.ipc, a.spec},
-		"host": {a.gc, a.doctor, a.version},
-	} {
-		for _, verb := range verbs {
-			v := verb()
-			v.GroupID = group
-			cmd.AddCommand(v)
+	known := a.knows(args) // to build all commands takes as long as to run some
+	for _, v := range a.verbs() {
+		if known == "" || known == v.name {
+			c := v.make()
+			c.GroupID = v.group
+			cmd.AddCommand(c)
 		}
 	}
-	cmd.AddCommand(a.ociHook())
 	cmd.SetHelpCommandGroupID("host")
 	cmd.SetCompletionCommandGroupID("host")
 	return cmd
+}
+
+// A verb is one command of podbox.
+type verb struct {
+	name, group string
+	make        func() *cobra.Command
+}
+
+func (a *app) verbs() []verb {
+	return []verb{
+		{"create", "pod", a.create}, {"ls", "pod", a.ls}, {"inspect", "pod", a.inspect}, {"exists", "pod", a.exists},
+		{"start", "pod", a.start}, {"stop", "pod", a.stop}, {"restart", "pod", a.restart}, {"rm", "pod", a.rm},
+		{"prune", "pod", a.prune},
+		{"exec", "use", a.exec}, {"kill", "use", a.kill}, {"wait", "use", a.wait}, {"ipc", "use", a.ipc},
+		{"spec", "use", a.spec}, {"oci-hook", "use", a.ociHook},
+		{"gc", "host", a.gc}, {"doctor", "host", a.doctor}, {"version", "host", a.version},
+	}
+}
+
+// knows returns the verb that the command line begins with, or "".
+func (a *app) knows(args []string) string {
+	for _, v := range a.verbs() {
+		if len(args) > 0 && args[0] == v.name {
+			return v.name
+		}
+	}
+	return ""
 }
 
 // runtime opens the runtime that the global flags name.
@@ -89,7 +113,7 @@ func (a *app) each(refs []string, f func(*sandbox.Sandbox) error) error {
 	}
 	var errs []error
 	for _, ref := range refs {
-		pod, err := rt.Load(ref)
+		pod, err := rt.Open(ref)
 		if err == nil {
 			err = f(pod)
 		}

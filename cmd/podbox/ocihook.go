@@ -50,7 +50,7 @@ func (a *app) ociHook() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			pod, err := rt.Load(args[0])
+			pod, err := rt.Open(args[0])
 			if err != nil {
 				return err
 			}

@@ -25,7 +25,7 @@ func (a *app) prune() *cobra.Command {
 				if i.State != sandbox.Stopped {
 					continue
 				}
-				pod, err := rt.Load(i.ID)
+				pod, err := rt.Open(i.ID)
 				if err == nil {
 					err = pod.RemoveStopped(cmd.Context())
 				}

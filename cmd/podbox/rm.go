@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -56,20 +55,17 @@ the grace period by SIGKILL. With --force a pod that does not exist is no error.
 }
 
 func remove(ctx context.Context, rt *sandbox.Runtime, ref string, force bool, grace int) error {
-	pod, err := rt.Load(ref)
-	switch {
-	case errors.Is(err, sandbox.ErrNotFound) && force:
+	pod, err := rt.Open(ref)
+	if errors.Is(err, sandbox.ErrNotFound) && force {
 		return nil
-	case errors.Is(err, sandbox.ErrBadRecord) && force:
-		return rt.RemoveBroken(ctx, ref)
-	case err != nil:
+	}
+	if err != nil {
 		return err
-	case !force:
+	}
+	if !force {
 		return pod.RemoveIdle(ctx)
 	}
-	// What cannot be stopped can be removed nevertheless.
-	if err := pod.Stop(ctx, stopOptions(grace)); err != nil && ctx.Err() != nil {
-		return fmt.Errorf("remove pod %q: %w", ref, err)
-	}
+	// Whatever keeps it from being stopped, it can be removed.
+	_ = pod.Stop(ctx, stopOptions(grace))
 	return pod.Remove(ctx)
 }

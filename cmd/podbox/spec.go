@@ -39,7 +39,7 @@ podbox start or restart.`,
 			if err != nil {
 				return err
 			}
-			pod, err := rt.Load(args[0])
+			pod, err := rt.Open(args[0])
 			if err != nil {
 				return err
 			}
