@@ -110,8 +110,8 @@ func (b *build) createPlan() []steps.Step {
 		Do: func(ctx context.Context) error {
 			return b.rt.claimName(ctx, b.rec.Spec.Name, b.rec.ID)
 		},
-		Undo: b.noted(func(context.Context) error {
-			return b.rt.releaseName(b.rec.Spec.Name, b.rec.ID)
+		Undo: b.noted(func(ctx context.Context) error {
+			return b.rt.releaseName(ctx, b.rec.Spec.Name, b.rec.ID)
 		}),
 	}}
 	if b.rec.wired() {

@@ -380,13 +380,14 @@ func (rt *Runtime) remove(ctx context.Context, rec *record) error {
 		Text: "give the addresses back",
 		Do:   func(context.Context) error { return rt.releaseAddress(rec) },
 	}, steps.Step{
-		Name: "name",
-		Text: "give the name back",
-		Do:   func(context.Context) error { return rt.releaseName(rec.Spec.Name, rec.ID) },
-	}, steps.Step{
 		Name: "record",
 		Text: "remove the record",
 		Do:   func(context.Context) error { return removeDir(dir) },
+	}, steps.Step{
+		// Last, so that the pod can be called by its name until it is gone.
+		Name: "name",
+		Text: "give the name back",
+		Do:   func(ctx context.Context) error { return rt.releaseName(ctx, rec.Spec.Name, rec.ID) },
 	})
 	return steps.Run(ctx, plan, rt.hook)
 }

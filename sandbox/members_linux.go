@@ -185,7 +185,6 @@ func killMembers(ctx context.Context, rec *record, pauseAlive bool) error {
 			wctx, cancel := context.WithDeadline(ctx, deadline)
 			werr := proc.Wait(wctx, m.pidfd)
 			cancel()
-			proc.Reap(m.pidfd)
 			if werr != nil {
 				err = errors.Join(err, fmt.Errorf("process %d does not end: %w", m.pid, werr))
 				break

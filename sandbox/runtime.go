@@ -263,21 +263,18 @@ func (rt *Runtime) dropName(ctx context.Context, name, holder string) error {
 		}
 		return err
 	}
-	// Its directory is gone, so nobody else will give the name back; but
-	// another may have taken it over since.
+	return rt.releaseName(ctx, name, holder)
+}
+
+// releaseName gives a name back if it is the pod's. The pod may be gone, and
+// another creator about to take the name over: the lock keeps either from removing
+// what the other has just taken.
+func (rt *Runtime) releaseName(ctx context.Context, name, id string) error {
 	lock, err := flock.Wait(ctx, filepath.Join(rt.root, "names"), flock.Exclusive)
 	if err != nil {
 		return err
 	}
 	defer lock.Close()
-	if now, err := os.Readlink(rt.namePath(name)); err != nil || now != holder {
-		return nil
-	}
-	return os.Remove(rt.namePath(name))
-}
-
-// releaseName gives a name back if it is the pod's.
-func (rt *Runtime) releaseName(name, id string) error {
 	holder, err := os.Readlink(rt.namePath(name))
 	if errors.Is(err, fs.ErrNotExist) || err == nil && holder != id {
 		return nil
@@ -285,10 +282,7 @@ func (rt *Runtime) releaseName(name, id string) error {
 	if err != nil {
 		return err
 	}
-	if err := os.Remove(rt.namePath(name)); !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
+	return os.Remove(rt.namePath(name))
 }
 
 // cleanupTime bounds a clean-up, which does not end with the context of the

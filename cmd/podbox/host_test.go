@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -157,7 +158,8 @@ func links() ([]string, error) {
 }
 
 // talk is a program to run in pods: "listen ADDR TEXT" is a TCP server that says
-// TEXT to whoever calls, "dial ADDR" prints what a server says.
+// TEXT to whoever calls, "dial ADDR" prints what a server says, "mq NAME TEXT"
+// puts TEXT into a POSIX message queue.
 func talk(args []string) error {
 	switch {
 	case len(args) == 3 && args[0] == "listen":
@@ -181,6 +183,28 @@ func talk(args []string) error {
 		defer c.Close()
 		_, err = io.Copy(os.Stdout, c)
 		return err
+	case len(args) == 3 && args[0] == "mq":
+		return sendMessage(args[1], args[2])
 	}
-	return fmt.Errorf("%q: want listen ADDR TEXT, or dial ADDR", args)
+	return fmt.Errorf("%q: want listen ADDR TEXT, dial ADDR or mq NAME TEXT", args)
+}
+
+// sendMessage is mq_open(3) and mq_send(3), of which the C library takes the slash
+// off the name.
+func sendMessage(name, text string) error {
+	n, err := unix.BytePtrFromString(strings.TrimPrefix(name, "/"))
+	if err != nil {
+		return err
+	}
+	fd, _, e := unix.Syscall6(unix.SYS_MQ_OPEN, uintptr(unsafe.Pointer(n)), unix.O_CREAT|unix.O_WRONLY, 0o600, 0, 0, 0)
+	if e != 0 {
+		return os.NewSyscallError("mq_open", e)
+	}
+	defer unix.Close(int(fd))
+	b := []byte(text)
+	_, _, e = unix.Syscall6(unix.SYS_MQ_TIMEDSEND, fd, uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), 0, 0, 0)
+	if e != 0 {
+		return os.NewSyscallError("mq_timedsend", e)
+	}
+	return nil
 }

@@ -57,8 +57,9 @@ var unprivileged = []string{"completion", "nonroot", "version"}
 //	until PROGRAM...     run a program again and again, until it succeeds
 //	let NAME PROGRAM...  set a variable to what a program prints
 //	signal NAME PID      send a signal
-//	talk listen ADDR TEXT, talk dial ADDR
-//	                     a TCP server that says one thing, and its client
+//	talk listen ADDR TEXT, talk dial ADDR, talk mq NAME TEXT
+//	                     a TCP server that says one thing, its client, and
+//	                     a sender to a POSIX message queue
 func TestScript(t *testing.T) {
 	scripts, err := filepath.Glob("../../testdata/script/*.txtar")
 	if err != nil {

@@ -1,0 +1,134 @@
+package testenv
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+)
+
+// A World is all that podbox could leave behind, a line for each thing.
+type World []string
+
+// Look looks at the world: pause processes and mounts of pods, links, addresses,
+// routes and neighbours of this network namespace, cgroups, files below root, and
+// descriptors and threads of this process.
+func Look(t testing.TB, root string) World {
+	t.Helper()
+	var w World
+	add := func(kind, format string, args ...any) { w = append(w, kind+" "+fmt.Sprintf(format, args...)) }
+
+	procs, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	must(t, err)
+	for _, path := range procs {
+		b, err := os.ReadFile(path)
+		if err == nil && strings.Contains(string(b), root) && !strings.Contains(string(b), "-test.") {
+			add("process", "%s %q", path, b)
+		}
+	}
+	b, err := os.ReadFile("/proc/self/mountinfo")
+	must(t, err)
+	for line := range strings.Lines(string(b)) {
+		_, rest, _ := strings.Cut(line, " - ")
+		add("mount", "%s %s", strings.Fields(line)[4], strings.TrimSpace(rest))
+	}
+	links, err := netlink.LinkList()
+	must(t, err)
+	for _, l := range links {
+		add("link", "%s %s", l.Attrs().Name, l.Type())
+	}
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		addrs, err := netlink.AddrList(nil, family)
+		must(t, err)
+		for _, a := range addrs {
+			add("address", "%s", a.IPNet)
+		}
+		routes, err := netlink.RouteListFiltered(family, &netlink.Route{}, netlink.RT_FILTER_TABLE)
+		must(t, err)
+		for _, r := range routes {
+			add("route", "%s", r)
+		}
+		neighs, err := netlink.NeighList(0, family)
+		must(t, err)
+		for _, n := range neighs {
+			add("neighbour", "%s %s", n.IP, n.HardwareAddr)
+		}
+	}
+	_ = filepath.WalkDir("/sys/fs/cgroup", func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() && strings.Contains(path, "podbox") {
+			add("cgroup", "%s", path)
+		}
+		return nil
+	})
+	_ = filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		// The directories of a runtime and the cursors of its ranges stay.
+		if err == nil && strings.Count(strings.TrimPrefix(path, root), "/") > 1 && !strings.HasPrefix(d.Name(), "next-") {
+			add("file", "%s", path)
+		}
+		return nil
+	})
+	fds, err := os.ReadDir("/proc/self/fd")
+	must(t, err)
+	for _, fd := range fds {
+		if to, err := os.Readlink("/proc/self/fd/" + fd.Name()); err == nil {
+			add("descriptor", "%s", to)
+		}
+	}
+	sort.Strings(w)
+	return w
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Same fails the test unless the world is, or within a few seconds becomes, as it
+// was before: the kernel frees namespaces in its own time.
+func (before World) Same(t testing.TB, root, when string) {
+	t.Helper()
+	var diff string
+	for range 100 {
+		if diff = before.diff(Look(t, root)); diff == "" {
+			return
+		}
+		time.Sleep(30 * time.Millisecond)
+	}
+	t.Errorf("%s, the world has changed:\n%s", when, diff)
+}
+
+func (before World) diff(after World) string {
+	count := map[string]int{}
+	for _, s := range after {
+		count[s]++
+	}
+	for _, s := range before {
+		count[s]--
+	}
+	var lines []string
+	for s, n := range count {
+		switch {
+		case n > 0:
+			lines = append(lines, "+ "+s)
+		case n < 0:
+			lines = append(lines, "- "+s)
+		}
+	}
+	sort.Strings(lines)
+	return strings.Join(lines, "\n")
+}
+
+// Threads returns the number of threads of this process.
+func Threads(t testing.TB) int {
+	tasks, err := os.ReadDir("/proc/self/task")
+	must(t, err)
+	return len(tasks)
+}

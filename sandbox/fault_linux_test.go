@@ -1,0 +1,223 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/podbox/podbox/internal/steps"
+)
+
+// A trial is an operation on a pod in a known situation.
+type trial struct {
+	name    string
+	verb    string
+	prepare func(t *testing.T, rt *Runtime) // makes pod "p" ready for verb
+}
+
+var trials = []trial{
+	{"create", "create", func(*testing.T, *Runtime) {}},
+	{"start stopped", "start", func(t *testing.T, rt *Runtime) {
+		create(t, rt, Spec{Name: "p"})
+		do1(t, rt, "stop")
+	}},
+	{"start with dead pause", "start", func(t *testing.T, rt *Runtime) {
+		killPause(t, create(t, rt, Spec{Name: "p"}))
+	}},
+	{"heal", "start", func(t *testing.T, rt *Runtime) {
+		s := create(t, rt, Spec{Name: "p"})
+		joinPod(t, s, "sleep", "1000")
+		killPause(t, s)
+	}},
+	{"stop", "stop", func(t *testing.T, rt *Runtime) {
+		joinPod(t, create(t, rt, Spec{Name: "p"}), "sleep", "1000")
+	}},
+	{"remove", "remove", func(t *testing.T, rt *Runtime) {
+		joinPod(t, create(t, rt, Spec{Name: "p"}), "sleep", "1000")
+	}},
+	{"remove stopped", "remove", func(t *testing.T, rt *Runtime) {
+		create(t, rt, Spec{Name: "p"})
+		do1(t, rt, "stop")
+	}},
+}
+
+func do1(t *testing.T, rt *Runtime, verb string) {
+	t.Helper()
+	if err := verbs[verb](context.Background(), rt, "p"); err != nil {
+		t.Fatal(verb, err)
+	}
+}
+
+// Each step of each operation fails in turn. The error names the step; a create
+// leaves nothing; anything else can be repeated, or the pod removed.
+func TestFailEachStep(t *testing.T) {
+	for _, tt := range trials {
+		t.Run(tt.name, func(t *testing.T) {
+			for n := 1; ; n++ {
+				last := false
+				t.Run(fmt.Sprint(n), func(t *testing.T) { last = failStep(t, tt, n) })
+				if last {
+					return
+				}
+			}
+		})
+	}
+}
+
+// failStep makes step n fail; it reports whether there are less.
+func failStep(t *testing.T, tt trial, n int) (last bool) {
+	errInjected := errors.New("injected")
+	left, at := 0, ""
+	rt, before := newRuntime(t, func(step string) error {
+		if left--; left == 0 {
+			at = step
+			return errInjected
+		}
+		return nil
+	})
+	tt.prepare(t, rt)
+	left = n
+	err := verbs[tt.verb](context.Background(), rt, "p")
+	if left > 0 {
+		if err != nil || n < 4 {
+			t.Errorf("without a fault after %d steps: %v", n-1, err)
+		}
+		return true
+	}
+	left = 0
+	if !errors.Is(err, errInjected) || !strings.Contains(err.Error(), "step "+at) {
+		t.Errorf("%s: error %v", at, err)
+	}
+	var se *steps.Error
+	if errors.As(err, &se) && se.Undo != nil {
+		t.Errorf("%s: undo: %v", at, se.Undo)
+	}
+	if tt.verb == "create" {
+		rt.background.Wait()
+		before.Same(t, rt.root, "after a fault in "+at)
+	}
+	again(t, rt, tt)
+	before.Same(t, rt.root, "after a fault in "+at+" and removal")
+	return false
+}
+
+// again does the operation again, and then removes the pod.
+func again(t *testing.T, rt *Runtime, tt trial) {
+	t.Helper()
+	ctx := context.Background()
+	err := verbs[tt.verb](ctx, rt, "p")
+	if err != nil && !(tt.verb == "remove" && errors.Is(err, ErrNotFound)) {
+		t.Errorf("%s again: %v", tt.verb, err)
+	}
+	if s, err := rt.Open("p"); err == nil {
+		if i := info(t, s); i.State != Running && (tt.verb == "start" || tt.verb == "create") {
+			t.Errorf("%s again: state %s: %s", tt.verb, i.State, i.Error)
+		}
+		if err := s.Remove(ctx); err != nil {
+			t.Errorf("remove: %v", err)
+		}
+	}
+	if _, err := rt.Sweep(ctx); err != nil {
+		t.Errorf("sweep: %v", err)
+	}
+	rt.background.Wait()
+}
+
+// The process is killed before each step of each operation in turn. Then Sweep,
+// or doing it again, and Remove leave nothing.
+func TestKillAtEachStep(t *testing.T) {
+	for _, tt := range trials {
+		t.Run(tt.name, func(t *testing.T) {
+			for n := 1; ; n++ {
+				last := false
+				t.Run(fmt.Sprint(n), func(t *testing.T) { last = killStep(t, tt, n) })
+				if last {
+					return
+				}
+			}
+		})
+	}
+}
+
+// killStep kills the process before step n; it reports whether there are less.
+func killStep(t *testing.T, tt trial, n int) (last bool) {
+	rt, before := newRuntime(t, nil)
+	tt.prepare(t, rt)
+	out, err := child(rt.root, tt.verb, "p", n).CombinedOutput()
+	if err == nil {
+		if n < 4 {
+			t.Errorf("killed before %d steps only", n-1)
+		}
+		return true
+	}
+	if exitSignal(err) != unix.SIGKILL {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if tt.verb == "create" && n%2 == 0 {
+		// Nothing is left but what Sweep finds.
+		if _, err := rt.Sweep(context.Background()); err != nil {
+			t.Errorf("sweep: %v", err)
+		}
+		before.Same(t, rt.root, "swept")
+	}
+	again(t, rt, tt)
+	before.Same(t, rt.root, "after removal")
+	return false
+}
+
+// The process is killed at any moment, also in the middle of a step.
+func TestKillAnywhere(t *testing.T) {
+	rt, before := newRuntime(t, nil)
+	rounds := 60
+	if testing.Short() {
+		rounds = 10
+	}
+	for i := range rounds {
+		verb := []string{"create", "stop", "start", "remove"}[i%4]
+		cmd := child(rt.root, verb, "p", 0)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Duration(rand.IntN(25_000)) * time.Microsecond)
+		cmd.Process.Kill()
+		cmd.Wait()
+	}
+	if _, err := rt.Sweep(context.Background()); err != nil {
+		t.Error(err)
+	}
+	if s, err := rt.Open("p"); err == nil {
+		if err := s.Remove(context.Background()); err != nil {
+			t.Error(err)
+		}
+	}
+	rt.background.Wait()
+	before.Same(t, rt.root, "after many kills")
+}
+
+func exitSignal(err error) unix.Signal {
+	var ee *exec.ExitError
+	if !errors.As(err, &ee) {
+		return 0
+	}
+	return ee.Sys().(interface{ Signal() unix.Signal }).Signal()
+}
+
+// child returns the command that does verb in a process of its own, and kills
+// itself before step n unless that is 0.
+func child(root, verb, name string, n int) *exec.Cmd {
+	cmd := exec.Command("/proc/self/exe")
+	line := strings.Join([]string{root, verb, name}, " ")
+	if n > 0 {
+		line += fmt.Sprint(" ", n)
+	}
+	cmd.Env = append(os.Environ(), doEnv+"="+line)
+	return cmd
+}

@@ -1,0 +1,122 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/podbox/podbox/internal/testenv"
+)
+
+func TestMain(m *testing.M) {
+	testenv.Private()
+	if line := os.Getenv(doEnv); line != "" {
+		os.Exit(do(strings.Fields(line)))
+	}
+	os.Exit(m.Run())
+}
+
+// doEnv makes the test program do one thing to a pod and end, so that tests can
+// kill it meanwhile: "ROOT VERB NAME [N]", where the program kills itself before
+// its Nth step.
+const doEnv = "PODBOX_TEST_DO"
+
+func do(words []string) int {
+	var hook func(string) error
+	if len(words) > 3 {
+		n, err := strconv.Atoi(words[3])
+		if err != nil {
+			panic(err)
+		}
+		hook = func(string) error {
+			if n--; n == 0 {
+				unix.Kill(os.Getpid(), unix.SIGKILL)
+				select {}
+			}
+			return nil
+		}
+	}
+	rt, err := Open(Options{Root: words[0], hook: hook})
+	if err == nil {
+		err = verbs[words[1]](context.Background(), rt, words[2])
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		if errors.Is(err, ErrExists) {
+			return 3
+		}
+		return 1
+	}
+	return 0
+}
+
+// verbs are what can be done to a pod.
+var verbs = map[string]func(context.Context, *Runtime, string) error{
+	"create": func(ctx context.Context, rt *Runtime, name string) error {
+		_, err := rt.Create(ctx, Spec{Name: name})
+		return err
+	},
+	"start": func(ctx context.Context, rt *Runtime, name string) error {
+		return with(rt, name, func(s *Sandbox) error { return s.Start(ctx) })
+	},
+	"stop": func(ctx context.Context, rt *Runtime, name string) error {
+		return with(rt, name, func(s *Sandbox) error { return s.Stop(ctx, StopOptions{Grace: time.Second}) })
+	},
+	"remove": func(ctx context.Context, rt *Runtime, name string) error {
+		return with(rt, name, func(s *Sandbox) error { return s.Remove(ctx) })
+	},
+}
+
+func with(rt *Runtime, name string, f func(*Sandbox) error) error {
+	s, err := rt.Open(name)
+	if err != nil {
+		return err
+	}
+	return f(s)
+}
+
+// newRuntime returns a runtime in a directory of its own, and the world before it.
+func newRuntime(t testing.TB, hook func(string) error) (*Runtime, testenv.World) {
+	t.Helper()
+	testenv.NeedRoot(t)
+	root := t.TempDir()
+	if err := os.Chmod(root, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	rt, err := Open(Options{Root: root, hook: hook})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What a runtime keeps open from its first pod on is not a leak.
+	if _, _, err := rt.birth.open(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { rt.Close() })
+	return rt, testenv.Look(t, root)
+}
+
+func create(t testing.TB, rt *Runtime, spec Spec) *Sandbox {
+	t.Helper()
+	s, err := rt.Create(context.Background(), spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Remove(context.Background()) })
+	return s
+}
+
+func info(t testing.TB, s *Sandbox) *Info {
+	t.Helper()
+	i, err := s.Info()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return i
+}
