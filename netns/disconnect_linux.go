@@ -27,17 +27,21 @@ const disconnectTime = 10 * time.Second
 // requesting process wait for: so a child of ours makes the request, which may
 // outlive us. wait returns when it is done; it need not be called.
 func Disconnect(link string) (wait func(), err error) {
-	if !Connected(link) {
+	index := linkIndex(link)
+	if index == 0 {
 		return func() {}, nil
 	}
-	wait, err = disconnect(link)
+	wait, err = disconnect(index, link)
 	if err != nil {
 		return nil, fmt.Errorf("remove link %s: %w", link, err)
 	}
 	return wait, nil
 }
 
-func disconnect(link string) (func(), error) {
+// disconnect asks for the link to be removed by its index, which is never reused:
+// the request may come late, when the link is gone by itself and another has its
+// name.
+func disconnect(index int, link string) (func(), error) {
 	s, err := nl.Subscribe(unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, err
@@ -50,8 +54,9 @@ func disconnect(link string) (func(), error) {
 	defer high.Close()
 
 	req := nl.NewNetlinkRequest(unix.RTM_DELLINK, unix.NLM_F_ACK)
-	req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
-	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(link)))
+	info := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	info.Index = int32(index)
+	req.AddData(info)
 	msg := req.Serialize()
 
 	var p spawn.Program
@@ -76,7 +81,7 @@ func disconnect(link string) (func(), error) {
 	}()
 
 	deadline := time.Now().Add(disconnectTime)
-	for Connected(link) {
+	for linkIndex(link) == index {
 		if err := refusal(s.GetFd(), 50*time.Microsecond); err != nil {
 			return nil, err
 		}

@@ -45,17 +45,20 @@ func Connect(ns *NS, link string, a Address, mtu int) error {
 }
 
 // Connected reports whether the host's end of a pod's link is there.
-func Connected(link string) bool {
+func Connected(link string) bool { return linkIndex(link) != 0 }
+
+// linkIndex returns the index of a link of the host, 0 if there is none.
+func linkIndex(link string) int {
 	s, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return false
+		return 0
 	}
 	defer unix.Close(s)
 	req, err := unix.NewIfreq(link)
-	if err != nil {
-		return false
+	if err != nil || unix.IoctlIfreq(s, unix.SIOCGIFINDEX, req) != nil {
+		return 0
 	}
-	return unix.IoctlIfreq(s, unix.SIOCGIFINDEX, req) == nil
+	return int(req.Uint32())
 }
 
 // Leads reports whether the pair of the host's link ends in the network namespace
