@@ -202,7 +202,8 @@ func (s *Sandbox) Stop(ctx context.Context, opts StopOptions) error {
 		if rec.State != Running && rec.State != Stopped {
 			return fmt.Errorf("%w: its state is %s, it can only be removed", ErrNotRunning, rec.State)
 		}
-		plan := append(s.rt.downPlan(rec, opts), steps.Step{
+		plan := append([]steps.Step{s.rt.membersStep(rec, opts)}, s.rt.downPlan(rec)...)
+		plan = append(plan, steps.Step{
 			Name: "commit",
 			Text: "record the pod as stopped",
 			Do: func(context.Context) error {
@@ -214,9 +215,9 @@ func (s *Sandbox) Stop(ctx context.Context, opts StopOptions) error {
 	})
 }
 
-// downPlan ends what runs of a pod. It can be repeated.
-func (rt *Runtime) downPlan(rec *record, opts StopOptions) []steps.Step {
-	return []steps.Step{{
+// membersStep ends the programs in a pod. It can be repeated.
+func (rt *Runtime) membersStep(rec *record, opts StopOptions) steps.Step {
+	return steps.Step{
 		Name: "members",
 		Text: "end the programs in the pod",
 		Do: func(ctx context.Context) error {
@@ -228,7 +229,12 @@ func (rt *Runtime) downPlan(rec *record, opts StopOptions) []steps.Step {
 			}
 			return endMembers(ctx, rec, err == nil, opts.Signal, max(opts.Grace, 0))
 		},
-	}, {
+	}
+}
+
+// downPlan ends what holds a pod in which no program runs. It can be repeated.
+func (rt *Runtime) downPlan(rec *record) []steps.Step {
+	return []steps.Step{{
 		Name: "unwire",
 		Text: "remove the link",
 		Do:   func(context.Context) error { return rt.disconnect(rec) },
@@ -316,8 +322,8 @@ func (s *Sandbox) RemoveStopped(ctx context.Context) error {
 	})
 }
 
-// remove removes the pod, if allowed says nothing against it.
-func (s *Sandbox) remove(ctx context.Context, allowed func(*record) error) error {
+// remove removes the pod. If harmless is given, it must find no program in it.
+func (s *Sandbox) remove(ctx context.Context, harmless func(*record) error) error {
 	dir := s.rt.podDir(s.id)
 	lock, err := flock.Wait(ctx, dir, flock.Exclusive)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -328,12 +334,12 @@ func (s *Sandbox) remove(ctx context.Context, allowed func(*record) error) error
 	}
 	defer lock.Close()
 	rec, err := readRecord(dir)
-	if err == nil && allowed != nil {
-		err = allowed(rec)
+	if err == nil && harmless != nil {
+		err = harmless(rec)
 	}
-	switch unreadable := errors.Is(err, ErrBadRecord) && allowed == nil; {
+	switch unreadable := errors.Is(err, ErrBadRecord) && harmless == nil; {
 	case err == nil:
-		err = s.rt.remove(ctx, rec)
+		err = s.rt.remove(ctx, rec, harmless != nil)
 	case unreadable, errors.Is(err, fs.ErrNotExist):
 		err = s.rt.removeUnrecorded(ctx, s.id)
 	}
@@ -357,8 +363,8 @@ func idle(rec *record) error {
 	return nil
 }
 
-// remove removes a pod whose lock is held.
-func (rt *Runtime) remove(ctx context.Context, rec *record) error {
+// remove removes a pod whose lock is held; idle says that no program runs in it.
+func (rt *Runtime) remove(ctx context.Context, rec *record, idle bool) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
 	defer cancel()
 	dir := rt.podDir(rec.ID)
@@ -374,7 +380,10 @@ func (rt *Runtime) remove(ctx context.Context, rec *record) error {
 			return nil
 		},
 	}}
-	plan = append(plan, rt.downPlan(rec, StopOptions{Signal: unix.SIGKILL})...)
+	if !idle {
+		plan = append(plan, rt.membersStep(rec, StopOptions{Signal: unix.SIGKILL}))
+	}
+	plan = append(plan, rt.downPlan(rec)...)
 	plan = append(plan, steps.Step{
 		Name: "address",
 		Text: "give the addresses back",

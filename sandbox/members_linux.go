@@ -46,38 +46,32 @@ func (ms members) signal(sig unix.Signal) error {
 // A look is one look at the processes of the machine, shared by those who ask
 // about many pods at once.
 type look struct {
-	done   bool
-	err    error
-	inodes map[Namespace]map[uint64][]int // PIDs
+	pids   []int
+	inodes map[Namespace]map[uint64][]int // PIDs by the namespace that they are in
 }
 
-func (l *look) at() error {
-	if l.done {
-		return l.err
+// at returns which processes are in which namespaces of kind n.
+func (l *look) at(n Namespace) (map[uint64][]int, error) {
+	if l.pids == nil {
+		pids, err := proc.PIDs()
+		if err != nil {
+			return nil, err
+		}
+		l.pids, l.inodes = pids, make(map[Namespace]map[uint64][]int)
 	}
-	l.done = true
-	l.inodes = make(map[Namespace]map[uint64][]int)
-	for _, n := range allNamespaces {
-		l.inodes[n] = make(map[uint64][]int)
+	if in, done := l.inodes[n]; done {
+		return in, nil
 	}
-	pids, err := proc.PIDs()
-	if err != nil {
-		l.err = err
-		return err
-	}
+	in := make(map[uint64][]int)
 	self := os.Getpid()
-	for _, pid := range pids {
-		if pid == self {
-			continue
-		}
-		for _, n := range allNamespaces {
-			// A process may end at any moment, and a zombie has no namespaces.
-			if inode, err := nsfs.Inode(pid, string(n)); err == nil {
-				l.inodes[n][inode] = append(l.inodes[n][inode], pid)
-			}
+	for _, pid := range l.pids {
+		// A process may end at any moment, and a zombie has no namespaces.
+		if inode, err := nsfs.Inode(pid, string(n)); err == nil && pid != self {
+			in[inode] = append(in[inode], pid)
 		}
 	}
-	return nil
+	l.inodes[n] = in
+	return in, nil
 }
 
 // members returns the members of a pod. While the pause lives, it keeps the
@@ -88,9 +82,6 @@ func (l *look) members(rec *record, pauseAlive bool) (members, error) {
 	if boot, err := proc.BootID(); err != nil || rec.Pause.Boot != boot && !pauseAlive {
 		return nil, err // nothing outlives a reboot
 	}
-	if err := l.at(); err != nil {
-		return nil, err
-	}
 	var ms members
 	seen := map[int]bool{rec.Pause.PID: pauseAlive}
 	for _, n := range allNamespaces {
@@ -98,7 +89,12 @@ func (l *look) members(rec *record, pauseAlive bool) (members, error) {
 		if !has || !rec.Spec.owns(n) {
 			continue
 		}
-		for _, pid := range l.inodes[n][id.Inode] {
+		in, err := l.at(n)
+		if err != nil {
+			ms.close()
+			return nil, err
+		}
+		for _, pid := range in[id.Inode] {
 			if seen[pid] {
 				continue
 			}

@@ -10,6 +10,7 @@ package nsfs
 import (
 	"os"
 	"strconv"
+	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -53,13 +54,21 @@ func OfProcess(pid int, kind string) (ID, error) {
 	return Of(f)
 }
 
-// Inode returns the inode number alone; it opens nothing.
+// Inode returns the inode number alone. It opens nothing, and reads the link
+// "net:[4026531840]": to stat(2) it would make the kernel set up an inode.
 func Inode(pid int, kind string) (uint64, error) {
-	var st unix.Stat_t
-	if err := unix.Stat(Path(pid, kind), &st); err != nil {
-		return 0, err
+	path := Path(pid, kind)
+	var buf [64]byte
+	n, err := unix.Readlink(path, buf[:])
+	if err != nil {
+		return 0, &os.PathError{Op: "readlink", Path: path, Err: err}
 	}
-	return st.Ino, nil
+	digits := strings.TrimSuffix(strings.TrimPrefix(string(buf[:n]), kind+":["), "]")
+	inode, err := strconv.ParseUint(digits, 10, 64)
+	if err != nil {
+		return 0, &os.PathError{Op: "parse", Path: path, Err: err}
+	}
+	return inode, nil
 }
 
 // Type returns the CLONE_NEW… constant of the namespace that f refers to, or an

@@ -147,7 +147,8 @@ func Reap(pidfd *os.File) {
 	}
 }
 
-// PIDs returns the processes that /proc shows.
+// PIDs returns the processes that /proc shows, without those of the kernel where
+// it tells which these are.
 func PIDs() ([]int, error) {
 	d, err := os.Open("/proc")
 	if err != nil {
@@ -158,11 +159,33 @@ func PIDs() ([]int, error) {
 	if err != nil {
 		return nil, err
 	}
+	kernel := kernelThreads()
 	pids := make([]int, 0, len(names))
 	for _, name := range names {
-		if pid, err := strconv.Atoi(name); err == nil {
+		if pid, err := strconv.Atoi(name); err == nil && !kernel[name] {
 			pids = append(pids, pid)
 		}
 	}
 	return pids, nil
+}
+
+// kernelThreads returns the children of kthreadd(2), often most of a machine's
+// processes. The file needs CONFIG_PROC_CHILDREN. In a PID namespace of its own a
+// process 2 is somebody else.
+func kernelThreads() map[string]bool {
+	if comm, err := os.ReadFile("/proc/2/comm"); err != nil || string(comm) != "kthreadd\n" {
+		return nil
+	}
+	if exe, err := os.Readlink("/proc/2/exe"); err == nil && exe != "" {
+		return nil
+	}
+	b, err := os.ReadFile("/proc/2/task/2/children")
+	if err != nil {
+		return nil
+	}
+	threads := map[string]bool{"2": true}
+	for _, pid := range strings.Fields(string(b)) {
+		threads[pid] = true
+	}
+	return threads
 }
