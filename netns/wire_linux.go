@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"unsafe"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -40,6 +41,35 @@ func Connect(ns *NS, link string, a Address, mtu int) error {
 	}
 	if err := ns.Do(func() error { return connectPod(a) }); err != nil {
 		return fmt.Errorf("wire %s in the pod: %w", Interface, err)
+	}
+	if err := awaitCarrier(link); err != nil {
+		return fmt.Errorf("wire %s: %w", link, err)
+	}
+	return nil
+}
+
+// awaitCarrier makes the kernel take note that a link's other end is up. By itself
+// it does so a little later, on a work queue, and drops what is sent until then:
+// a first connection would wait a second for TCP to try again. The question
+// whether there is a carrier settles it (linkwatch_sync_dev in ethtool_op_get_link).
+func awaitCarrier(link string) error {
+	s, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return os.NewSyscallError("socket", err)
+	}
+	defer unix.Close(s)
+	value := struct{ cmd, data uint32 }{cmd: unix.ETHTOOL_GLINK}
+	req := struct {
+		name [unix.IFNAMSIZ]byte
+		data unsafe.Pointer
+		_    [16]byte
+	}{data: unsafe.Pointer(&value)}
+	copy(req.name[:unix.IFNAMSIZ-1], link)
+	if _, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(s), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&req))); e != 0 {
+		return os.NewSyscallError("ioctl ETHTOOL_GLINK", e)
+	}
+	if value.data == 0 {
+		return errors.New("no carrier")
 	}
 	return nil
 }
@@ -97,7 +127,7 @@ func connectHost(ns *NS, name string, a Address, mac net.HardwareAddr, mtu int) 
 		return fmt.Errorf("set up: %w", err)
 	}
 	for _, to := range families(a) {
-		if err := h.AddrAdd(veth, to.gatewayAddr()); err != nil {
+		if err := addAddress(h, veth, to.gatewayAddr()); err != nil {
 			return fmt.Errorf("add address %s: %w", to.gateway, err)
 		}
 		if err := h.NeighAdd(neighbour(index, to.pod, mac)); err != nil {
@@ -134,9 +164,12 @@ func connectPod(a Address) error {
 	if err := setUp(index, false); err != nil {
 		return fmt.Errorf("set up: %w", err)
 	}
+	if err := awaitCarrier(Interface); err != nil {
+		return err
+	}
 	for _, to := range families(a) {
 		addr := &netlink.Addr{IPNet: host(to.pod), Flags: to.flags}
-		if err := h.AddrAdd(eth0, addr); err != nil {
+		if err := addAddress(h, eth0, addr); err != nil {
 			return fmt.Errorf("add address %s: %w", to.pod, err)
 		}
 		if err := h.NeighAdd(neighbour(index, to.gateway, gatewayMAC)); err != nil {
@@ -148,6 +181,24 @@ func connectPod(a Address) error {
 		}
 	}
 	return nil
+}
+
+// addAddress gives a link an address by which it is reached at once. For an IPv6
+// address the kernel adds the route by which it receives packets for it on a work
+// queue, even if there is no duplicate address detection, and refuses packets
+// until then. It finds the same route here already.
+func addAddress(h *netlink.Handle, link netlink.Link, addr *netlink.Addr) error {
+	if err := h.AddrAdd(link, addr); err != nil || addr.IP.To4() != nil {
+		return err
+	}
+	err := h.RouteAdd(&netlink.Route{
+		LinkIndex: link.Attrs().Index, Dst: addr.IPNet, Table: unix.RT_TABLE_LOCAL,
+		Type: unix.RTN_LOCAL, Protocol: unix.RTPROT_KERNEL,
+	})
+	if errors.Is(err, unix.EEXIST) {
+		return nil // it was faster
+	}
+	return err
 }
 
 // A family is the part of an Address that belongs to one IP version.

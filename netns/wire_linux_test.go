@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/podbox/podbox/internal/testenv"
 )
@@ -143,6 +144,35 @@ func dialHere(addr string) error {
 		return err
 	}
 	return c.Close()
+}
+
+// The first packets of a new pod are not dropped, however soon they are sent.
+func TestFirstPacket(t *testing.T) {
+	onHost(t, func() error {
+		for range 50 {
+			ns, err := Create()
+			if err != nil {
+				return err
+			}
+			if err := Connect(ns, linkPrefix+"0", addrA, 1500); err != nil {
+				return err
+			}
+			// Nobody listens: the answer is a refusal, at once.
+			for _, ip := range []netip.Addr{addrA.IP, addrA.IP6} {
+				_, err = net.DialTimeout("tcp", netip.AddrPortFrom(ip, 9).String(), 800*time.Millisecond)
+				if !errors.Is(err, unix.ECONNREFUSED) {
+					return fmt.Errorf("first packet to %s: %w", ip, err)
+				}
+			}
+			wait, err := Disconnect(linkPrefix + "0")
+			if err != nil {
+				return err
+			}
+			wait()
+			ns.Close()
+		}
+		return nil
+	})
 }
 
 func TestFree(t *testing.T) {
