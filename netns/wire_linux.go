@@ -186,19 +186,16 @@ func connectPod(a Address) error {
 // addAddress gives a link an address by which it is reached at once. For an IPv6
 // address the kernel adds the route by which it receives packets for it on a work
 // queue, even if there is no duplicate address detection, and refuses packets
-// until then. It finds the same route here already.
+// until then. Until then the route that is added here serves, of a lower preference
+// than the kernel's own.
 func addAddress(h *netlink.Handle, link netlink.Link, addr *netlink.Addr) error {
 	if err := h.AddrAdd(link, addr); err != nil || addr.IP.To4() != nil {
 		return err
 	}
-	err := h.RouteAdd(&netlink.Route{
+	return h.RouteAdd(&netlink.Route{
 		LinkIndex: link.Attrs().Index, Dst: addr.IPNet, Table: unix.RT_TABLE_LOCAL,
-		Type: unix.RTN_LOCAL, Protocol: unix.RTPROT_KERNEL,
+		Type: unix.RTN_LOCAL, Protocol: unix.RTPROT_STATIC,
 	})
-	if errors.Is(err, unix.EEXIST) {
-		return nil // it was faster
-	}
-	return err
 }
 
 // A family is the part of an Address that belongs to one IP version.

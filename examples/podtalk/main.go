@@ -128,6 +128,10 @@ var commands = []command{
 		"shm-read", "keep", "NAME", "print the text in it",
 		func(ctx context.Context, s *session, args []string) error { return s.readShm(ctx, args[0]) },
 	},
+	{
+		"addresses", "", "", "print the host name and the IP addresses that are not loopback",
+		func(_ context.Context, s *session, _ []string) error { return s.addresses() },
+	},
 }
 
 func main() {

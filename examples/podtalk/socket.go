@@ -167,3 +167,22 @@ func ask(ctx context.Context, network, addr, message string) (reply string, err 
 	n, err := conn.Read(b)
 	return string(b[:n]), err
 }
+
+// addresses prints who and where the program is.
+func (s *session) addresses() error {
+	name, err := os.Hostname()
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(s.out, name)
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return err
+	}
+	for _, a := range addrs {
+		if ip, ok := a.(*net.IPNet); ok && !ip.IP.IsLoopback() {
+			fmt.Fprintln(s.out, ip.IP)
+		}
+	}
+	return nil
+}
