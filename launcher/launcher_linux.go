@@ -68,7 +68,7 @@ func start(ctx context.Context, pod *sandbox.Sandbox, spec *specs.Spec, stdio IO
 	// The thread stays with the program until that has ended: when it dies
 	// with the process, so does the program.
 	go nsthread.Do(func() error {
-		child, err := launch(entry, spec, p.streams.child, spec.Process.Terminal)
+		child, err := launch(ctx, entry, spec, p.streams.child, spec.Process.Terminal)
 		entry.Close()
 		if err != nil {
 			started <- err
@@ -89,7 +89,7 @@ func start(ctx context.Context, pod *sandbox.Sandbox, spec *specs.Spec, stdio IO
 }
 
 // launch moves the calling thread into the pod and starts the program from there.
-func launch(entry *sandbox.Entry, spec *specs.Spec, files []*os.File, terminal bool) (*spawn.Process, error) {
+func launch(ctx context.Context, entry *sandbox.Entry, spec *specs.Spec, files []*os.File, terminal bool) (*spawn.Process, error) {
 	var fds []int
 	for _, f := range files {
 		high, err := spawn.DupHigh(int(f.Fd()))
@@ -116,7 +116,7 @@ func launch(entry *sandbox.Entry, spec *specs.Spec, files []*os.File, terminal b
 	if err != nil {
 		return nil, err
 	}
-	return p.Start(0, spawn.Inherit)
+	return p.Start(ctx, 0, spawn.Inherit)
 }
 
 // program is what the child does between fork and exec.

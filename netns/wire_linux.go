@@ -192,10 +192,14 @@ func addAddress(h *netlink.Handle, link netlink.Link, addr *netlink.Addr) error 
 	if err := h.AddrAdd(link, addr); err != nil || addr.IP.To4() != nil {
 		return err
 	}
-	return h.RouteAdd(&netlink.Route{
+	err := h.RouteAdd(&netlink.Route{
 		LinkIndex: link.Attrs().Index, Dst: addr.IPNet, Table: unix.RT_TABLE_LOCAL,
 		Type: unix.RTN_LOCAL, Protocol: unix.RTPROT_STATIC,
 	})
+	if errors.Is(err, unix.EEXIST) {
+		return nil // the work queue was faster
+	}
+	return err
 }
 
 // A family is the part of an Address that belongs to one IP version.

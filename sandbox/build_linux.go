@@ -298,7 +298,7 @@ func (rt *Runtime) disconnect(rec *record) error {
 	return err
 }
 
-func (b *build) startPause(context.Context) error {
+func (b *build) startPause(ctx context.Context) error {
 	spec := &b.rec.Spec
 	if spec.Network.Mode == netns.ModePath && !slices.Contains(b.joined, Net) {
 		ns, err := netns.Open(spec.Network.Path)
@@ -307,14 +307,14 @@ func (b *build) startPause(context.Context) error {
 		}
 		b.join, b.joined = append(b.join, ns.File()), append(b.joined, Net)
 	}
-	var make []Namespace
+	var fresh []Namespace
 	for _, n := range spec.Share {
 		if n != PID && !slices.Contains(b.joined, n) { // a pause has its own PID namespace always
-			make = append(make, n)
+			fresh = append(fresh, n)
 		}
 	}
 	var err error
-	b.pause, err = b.rt.startPause(b.rec, make, b.join)
+	b.pause, err = b.rt.startPause(ctx, b.rec, fresh, b.join)
 	return err
 }
 

@@ -63,8 +63,8 @@ func TestFailEachStep(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			for n := 1; ; n++ {
 				last := false
-				t.Run(fmt.Sprint(n), func(t *testing.T) { last = failStep(t, tt, n) })
-				if last {
+				ok := t.Run(fmt.Sprint(n), func(t *testing.T) { last = failStep(t, tt, n) })
+				if last || !ok {
 					return
 				}
 			}
@@ -90,6 +90,8 @@ func failStep(t *testing.T, tt trial, n int) (last bool) {
 		if err != nil || n < 4 {
 			t.Errorf("without a fault after %d steps: %v", n-1, err)
 		}
+		left = 0
+		again(t, rt, tt)
 		return true
 	}
 	left = 0
@@ -138,8 +140,8 @@ func TestKillAtEachStep(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			for n := 1; ; n++ {
 				last := false
-				t.Run(fmt.Sprint(n), func(t *testing.T) { last = killStep(t, tt, n) })
-				if last {
+				ok := t.Run(fmt.Sprint(n), func(t *testing.T) { last = killStep(t, tt, n) })
+				if last || !ok {
 					return
 				}
 			}
@@ -156,6 +158,7 @@ func killStep(t *testing.T, tt trial, n int) (last bool) {
 		if n < 4 {
 			t.Errorf("killed before %d steps only", n-1)
 		}
+		again(t, rt, tt)
 		return true
 	}
 	if exitSignal(err) != unix.SIGKILL {

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -161,9 +162,9 @@ type newborn struct {
 	gate     *os.File
 }
 
-// startPause starts a pause with new namespaces of the kinds in make, and in the
-// namespaces that join has open.
-func (rt *Runtime) startPause(rec *record, make []Namespace, join []*os.File) (*newborn, error) {
+// startPause starts a pause in new namespaces of the kinds in fresh, and in those
+// that joined has open.
+func (rt *Runtime) startPause(ctx context.Context, rec *record, fresh []Namespace, joined []*os.File) (*newborn, error) {
 	program, mounts, err := rt.birth.open()
 	if err != nil {
 		return nil, err
@@ -186,7 +187,7 @@ func (rt *Runtime) startPause(rec *record, make []Namespace, join []*os.File) (*
 	}
 	argv = append(argv, rec.ID, rt.root)
 	flags := uint64(unix.CLONE_NEWNS | unix.CLONE_NEWPID)
-	for _, n := range make {
+	for _, n := range fresh {
 		flags |= uint64(n.flag())
 	}
 
@@ -208,7 +209,7 @@ func (rt *Runtime) startPause(rec *record, make []Namespace, join []*os.File) (*
 		if err := nsthread.Unshare(unix.CLONE_FS); err != nil {
 			return err
 		}
-		for _, f := range append([]*os.File{mounts}, join...) {
+		for _, f := range append([]*os.File{mounts}, joined...) {
 			if err := nsthread.Join(f, 0); err != nil {
 				return err
 			}
@@ -221,7 +222,7 @@ func (rt *Runtime) startPause(rec *record, make []Namespace, join []*os.File) (*
 		if err := p.ExecFD(int(high.Fd()), argv, nil); err != nil {
 			return err
 		}
-		child, err := p.Start(flags, spawn.Blocked)
+		child, err := p.Start(ctx, flags, spawn.Blocked)
 		if err != nil {
 			return err
 		}

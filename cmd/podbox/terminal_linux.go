@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"os"
-	"runtime"
 
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
@@ -73,9 +72,7 @@ func guardTerminal(fd int, mode *unix.Termios) (stop func(), err error) {
 	p.Expect("wait for the end", 0, unix.SYS_READ, 1, spawn.Pointer(&p, new(byte)), 1)
 	p.Try("set mode", unix.SYS_IOCTL, 0, unix.TCSETSW, spawn.Pointer(&p, mode))
 
-	runtime.LockOSThread()
 	guard, err := p.Fork()
-	runtime.UnlockOSThread()
 	if err != nil {
 		write.Close()
 		return nil, err

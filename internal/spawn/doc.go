@@ -10,11 +10,11 @@
 // them in the child, one after the other, until one of them executes the new
 // program.
 //
-// The child is made with CLONE_VM|CLONE_VFORK, as the Go runtime's own fork is:
-// nothing of the parent is copied, so a start costs the same from a small
-// command and from a server with a large heap, and the result of each call is
-// left where the parent can read it. The child runs no Go code and uses no
-// stack.
+// The child shares the memory of its parent until it executes its program, as one
+// of the Go runtime's own fork does: nothing is copied, so a start costs the same
+// from a small command and from a server with a large heap, and the result of each
+// call is left where the parent can read it. The child runs no Go code and uses no
+// stack, so that its parent need not be suspended meanwhile.
 //
 // The sharpest trap: what a new process inherits (namespaces, root, working
 // directory, no_new_privs, seccomp filters, the parent-death signal) comes from

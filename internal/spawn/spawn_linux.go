@@ -1,10 +1,14 @@
 package spawn
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
+	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -16,6 +20,7 @@ type call struct {
 	args  [6]uintptr
 	mode  uintptr
 	want  uintptr
+	tried uintptr // written by the child: 1 when it is about to make the call
 	errno uintptr // written by the child
 }
 
@@ -24,6 +29,7 @@ const (
 	must   uintptr = iota // an error ends the child
 	try                   // an error is noted, the child goes on
 	expect                // an error, or another result than want, ends the child
+	exec                  // an error with which execvp(3) tries the next path is noted, others end the child
 )
 
 // unexpected is what the child notes when an expect call answered something
@@ -50,7 +56,7 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // An ExecError says that no program could be executed.
 type ExecError struct {
-	Path string // the first path that was tried
+	Path string // the path that could not
 	Err  unix.Errno
 }
 
@@ -134,7 +140,7 @@ func (p *Program) Exec(paths, argv, env []string) error {
 			return err
 		}
 		p.execs = append(p.execs, len(p.calls))
-		p.Try(path, unix.SYS_EXECVE, ptr, av, ev)
+		p.add(exec, 0, path, unix.SYS_EXECVE, []uintptr{ptr, av, ev})
 	}
 	return nil
 }
@@ -154,8 +160,8 @@ func (p *Program) ExecFD(fd int, argv, env []string) error {
 		return err
 	}
 	p.execs = append(p.execs, len(p.calls))
-	p.Try(fmt.Sprintf("descriptor %d", fd), unix.SYS_EXECVEAT,
-		uintptr(fd), empty, av, ev, unix.AT_EMPTY_PATH)
+	p.add(exec, 0, fmt.Sprintf("descriptor %d", fd), unix.SYS_EXECVEAT,
+		[]uintptr{uintptr(fd), empty, av, ev, unix.AT_EMPTY_PATH})
 	return nil
 }
 
@@ -201,19 +207,49 @@ type Process struct {
 	PidFD *os.File // refers to the process, for as long as it is open
 }
 
-// Start makes a child in the namespaces given by flags (CLONE_NEW…), and
-// returns when the child has executed its program, or has failed to. It must be
-// called on a thread that the caller has locked. The caller closes PidFD and
-// reaps the child.
-func (p *Program) Start(flags uint64, sig Signals) (*Process, error) {
-	return p.start(flags|unix.CLONE_VM|unix.CLONE_VFORK, sig)
+// Start makes a child in the namespaces given by flags (CLONE_NEW…), and returns
+// when the child has executed its program, or has failed to. If the context ends
+// before, the child is killed. What the calling thread is, the child becomes: the
+// caller has locked it. The caller closes PidFD and reaps the child.
+func (p *Program) Start(ctx context.Context, flags uint64, sig Signals) (*Process, error) {
+	if len(p.execs) == 0 {
+		return nil, unix.EINVAL
+	}
+	dumpable, err := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("prctl", err)
+	}
+	c, err := p.start(flags|unix.CLONE_VM, sig)
+	if err != nil {
+		return nil, err
+	}
+	err = c.released(ctx)
+	// A child that becomes another user makes the memory that it shares with us
+	// undumpable, to keep that user's processes out of it: see prctl(2). It is
+	// ours alone again.
+	if now, perr := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0); perr == nil && now != dumpable && dumpable == 1 {
+		_ = unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0)
+	}
+	if err == nil {
+		err = p.result()
+	}
+	if err != nil {
+		c.PidFD.Close()
+		reap(c.PID)
+		return nil, err
+	}
+	return &c.Process, nil
 }
 
 // Fork makes a child with a copy of the memory of the caller, and returns at
 // once. What its calls answer is not known to the caller; after the last one the
 // child ends. Signals stay blocked in the child.
 func (p *Program) Fork() (*Process, error) {
-	return p.start(0, Blocked)
+	c, err := p.start(0, Blocked)
+	if err != nil {
+		return nil, err
+	}
+	return &c.Process, nil
 }
 
 // Detach makes a child that shares the memory of the caller, and returns at once.
@@ -221,68 +257,100 @@ func (p *Program) Fork() (*Process, error) {
 // caller has ended before. The caller keeps the Program reachable until then.
 // Signals stay blocked in the child.
 func (p *Program) Detach() (*Process, error) {
-	return p.start(unix.CLONE_VM, Blocked)
+	c, err := p.start(unix.CLONE_VM, Blocked)
+	if err != nil {
+		return nil, err
+	}
+	return &c.Process, nil
 }
 
-func (p *Program) start(flags uint64, sig Signals) (*Process, error) {
-	// What the kernel is given by address is kept on the heap: a goroutine's
-	// stack may move.
-	k := new(struct {
-		all, old unix.Sigset_t
-		pidfd    int32
-	})
+// A child is a process that makes, or has made, the calls of a Program.
+type child struct {
+	Process
+	program *Program
+	kernel  *kernelWords
+}
+
+// kernelWords are what the kernel is given by address. They are on the heap,
+// since a goroutine's stack may move.
+type kernelWords struct {
+	all, old unix.Sigset_t
+	pidfd    int32
+	busy     uint32 // cleared by the kernel when the child lets go of our memory
+}
+
+func (p *Program) start(flags uint64, sig Signals) (*child, error) {
+	k := &kernelWords{busy: 1}
 	p.keep = append(p.keep, k)
 	for i := range k.all.Val {
 		k.all.Val[i] = ^k.all.Val[i]
 	}
 	if sig == Inherit {
-		if len(p.execs) == 0 {
-			return nil, unix.EINVAL
-		}
 		// Right before the first exec: until then the child must not run
 		// a handler. CLONE_CLEAR_SIGHAND has reset them all.
-		at := p.execs[0]
-		unblock := call{nr: unix.SYS_RT_SIGPROCMASK, args: [6]uintptr{
-			unix.SIG_SETMASK, uintptr(unsafe.Pointer(&k.old)), 0, sigsetSize}}
-		p.calls = append(p.calls[:at], append([]call{unblock}, p.calls[at:]...)...)
-		p.names = append(p.names[:at], append([]string{"rt_sigprocmask"}, p.names[at:]...)...)
-		for i := range p.execs {
-			p.execs[i]++
-		}
+		p.insert(p.execs[0], "rt_sigprocmask", call{nr: unix.SYS_RT_SIGPROCMASK, args: [6]uintptr{
+			unix.SIG_SETMASK, uintptr(unsafe.Pointer(&k.old)), 0, sigsetSize}})
 	}
 	if len(p.calls) == 0 {
 		return nil, unix.EINVAL
 	}
-
 	args := cloneArgs{
-		flags:      flags | unix.CLONE_CLEAR_SIGHAND | unix.CLONE_PIDFD,
+		flags:      flags | unix.CLONE_CLEAR_SIGHAND | unix.CLONE_PIDFD | unix.CLONE_CHILD_CLEARTID,
 		pidfd:      uint64(uintptr(unsafe.Pointer(&k.pidfd))),
+		childTID:   uint64(uintptr(unsafe.Pointer(&k.busy))),
 		exitSignal: uint64(unix.SIGCHLD),
 	}
 	// A handler that runs in the child would run on memory shared with the
-	// parent, so every signal waits until the child is on its own.
+	// parent, so every signal waits until the child is on its own. The mask is
+	// that of a thread: stay on it.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	if err := unix.PthreadSigmask(unix.SIG_SETMASK, &k.all, &k.old); err != nil {
 		return nil, os.NewSyscallError("rt_sigprocmask", err)
 	}
 	r := clone3(&args, unsafe.Sizeof(args), &p.calls[0], uintptr(len(p.calls)))
 	err := unix.PthreadSigmask(unix.SIG_SETMASK, &k.old, nil)
-	runtime.KeepAlive(p)
 	if err != nil {
 		panic("spawn: restoring the signal mask: " + err.Error()) // cannot fail on a valid mask
 	}
 	if e := -int(r); e > 0 && e < 4096 {
 		return nil, os.NewSyscallError("clone3", unix.Errno(e))
 	}
-	proc := &Process{PID: int(r), PidFD: os.NewFile(uintptr(k.pidfd), "pidfd")}
-	if flags&unix.CLONE_VFORK == 0 {
-		return proc, nil
+	return &child{Process{PID: int(r), PidFD: os.NewFile(uintptr(k.pidfd), "pidfd")}, p, k}, nil
+}
+
+// insert puts a call in front of the i-th.
+func (p *Program) insert(i int, what string, c call) {
+	p.calls = slices.Insert(p.calls, i, c)
+	p.names = slices.Insert(p.names, i, what)
+	for n := range p.execs {
+		if p.execs[n] >= i {
+			p.execs[n]++
+		}
 	}
-	if err := p.result(); err != nil {
-		proc.PidFD.Close()
-		reap(proc.PID)
-		return nil, err
+}
+
+// released returns when the child does not use our memory any more, because it
+// executes a program or has ended. CLONE_VFORK would have the kernel wait for the
+// same, but then Go's scheduler takes the thread for a running one, and the whole
+// process hangs with a child that somebody has stopped, or that waits for a dead
+// file server. If the context ends first, the child is killed.
+func (c *child) released(ctx context.Context) error {
+	var err error
+	pause := unix.NsecToTimespec(int64(20 * time.Millisecond))
+	for atomic.LoadUint32(&c.kernel.busy) != 0 {
+		// The kernel wakes a futex that is not private: clone(2),
+		// CLONE_CHILD_CLEARTID.
+		const futexWait = 0
+		_, _, _ = unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(&c.kernel.busy)), futexWait, 1,
+			uintptr(unsafe.Pointer(&pause)), 0, 0)
+		if err == nil && ctx.Err() != nil {
+			err = ctx.Err()
+			_ = unix.PidfdSendSignal(int(c.PidFD.Fd()), unix.SIGKILL, nil, 0)
+		}
 	}
-	return proc, nil
+	runtime.KeepAlive(c)
+	return err
 }
 
 // result tells from the notes that the child has left whether it executed its
@@ -290,34 +358,37 @@ func (p *Program) start(flags uint64, sig Signals) (*Process, error) {
 func (p *Program) result() error {
 	for i, c := range p.calls {
 		switch {
-		case c.errno == 0 || c.mode == try:
+		case c.errno == 0 || c.mode == try || c.mode == exec:
 		case c.errno == unexpected:
 			return &Error{p.names[i], ErrDied}
 		default:
 			return &Error{p.names[i], unix.Errno(c.errno)}
 		}
 	}
-	if len(p.execs) == 0 {
-		return ErrDied
-	}
-	var worst unix.Errno
+	var found *ExecError
 	for _, i := range p.execs {
+		c := p.calls[i]
+		switch {
+		case c.tried == 0:
+			// An earlier path was there, but could not be executed.
+			if found == nil {
+				return ErrDied
+			}
+			return found
+		case c.errno == 0:
+			return nil
+		}
 		// As execvp(3): a file that is there but cannot be executed tells
 		// more than one that is not there.
-		switch e := unix.Errno(p.calls[i].errno); e {
-		case 0:
-			return nil
-		case unix.ENOENT, unix.ENOTDIR:
-			if worst == 0 {
-				worst = unix.ENOENT
-			}
-		default:
-			if worst == 0 || worst == unix.ENOENT {
-				worst = e
-			}
+		e := unix.Errno(c.errno)
+		if e == unix.ENOTDIR {
+			e = unix.ENOENT
+		}
+		if found == nil || found.Err == unix.ENOENT {
+			found = &ExecError{p.names[i], e}
 		}
 	}
-	return &ExecError{p.names[p.execs[0]], worst}
+	return found
 }
 
 // sigsetSize is the size of the kernel's sigset_t.

@@ -5,13 +5,14 @@
 #define ARG(i) (8+8*i)
 #define MODE 56
 #define WANT 64
-#define ERRNO 72
-#define SIZE 80
+#define TRIED 72
+#define ERRNO 80
+#define SIZE 88
 
 // func clone3(args *cloneArgs, size uintptr, calls *call, n uintptr) uintptr
 //
-// The child shares the stack of the parent, which is suspended; it must not
-// touch it, and never returns. SYSCALL keeps all registers but AX, CX and R11.
+// The child may share the stack of the parent, which runs on; it must not touch it,
+// and never returns. SYSCALL keeps all registers but AX, CX and R11.
 TEXT ·clone3(SB), NOSPLIT, $0-40
 	MOVQ	args+0(FP), DI
 	MOVQ	size+8(FP), SI
@@ -27,6 +28,7 @@ TEXT ·clone3(SB), NOSPLIT, $0-40
 child:
 	TESTQ	R13, R13
 	JZ	exit
+	MOVQ	$1, TRIED(R12)
 	MOVQ	NR(R12), AX
 	MOVQ	ARG(0)(R12), DI
 	MOVQ	ARG(1)(R12), SI
@@ -48,6 +50,14 @@ failed:
 	NEGQ	AX
 	MOVQ	AX, ERRNO(R12)
 	CMPQ	MODE(R12), $1 // try
+	JEQ	next
+	CMPQ	MODE(R12), $3 // exec
+	JNE	exit
+	CMPQ	AX, $2 // ENOENT
+	JEQ	next
+	CMPQ	AX, $13 // EACCES
+	JEQ	next
+	CMPQ	AX, $20 // ENOTDIR
 	JNE	exit
 
 next:

@@ -5,13 +5,14 @@
 #define ARG(i) (8+8*i)
 #define MODE 56
 #define WANT 64
-#define ERRNO 72
-#define SIZE 80
+#define TRIED 72
+#define ERRNO 80
+#define SIZE 88
 
 // func clone3(args *cloneArgs, size uintptr, calls *call, n uintptr) uintptr
 //
-// The child shares the stack of the parent, which is suspended; it must not
-// touch it, and never returns. SVC keeps all registers but R0.
+// The child may share the stack of the parent, which runs on; it must not touch it,
+// and never returns. SVC keeps all registers but R0.
 TEXT ·clone3(SB), NOSPLIT, $0-40
 	MOVD	args+0(FP), R0
 	MOVD	size+8(FP), R1
@@ -25,6 +26,8 @@ TEXT ·clone3(SB), NOSPLIT, $0-40
 
 child:
 	CBZ	R20, exit
+	MOVD	$1, R10
+	MOVD	R10, TRIED(R19)
 	MOVD	NR(R19), R8
 	MOVD	ARG(0)(R19), R0
 	MOVD	ARG(1)(R19), R1
@@ -49,6 +52,14 @@ failed:
 	NEG	R0, R0
 	MOVD	R0, ERRNO(R19)
 	CMP	$1, R9 // try
+	BEQ	next
+	CMP	$3, R9 // exec
+	BNE	exit
+	CMP	$2, R0 // ENOENT
+	BEQ	next
+	CMP	$13, R0 // EACCES
+	BEQ	next
+	CMP	$20, R0 // ENOTDIR
 	BNE	exit
 
 next:

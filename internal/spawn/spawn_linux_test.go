@@ -1,10 +1,14 @@
 package spawn
 
 import (
+	"context"
 	"errors"
 	"os"
+	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -26,7 +30,7 @@ func TestExec(t *testing.T) {
 	if err := p.Exec([]string{"/nonexistent/sh", "/bin/sh"}, []string{"sh", "-c", "exit 7"}, nil); err != nil {
 		t.Fatal(err)
 	}
-	proc, err := p.Start(0, Inherit)
+	proc, err := p.Start(context.Background(), 0, Inherit)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +46,7 @@ func TestErrors(t *testing.T) {
 	var p Program
 	p.Call("close a closed file", unix.SYS_CLOSE, 9999)
 	p.Exec([]string{"/bin/true"}, []string{"true"}, nil)
-	_, err := p.Start(0, Inherit)
+	_, err := p.Start(context.Background(), 0, Inherit)
 	var failed *Error
 	if !errors.As(err, &failed) || failed.Call != "close a closed file" || !errors.Is(err, unix.EBADF) {
 		t.Errorf("failing call: %v", err)
@@ -51,19 +55,110 @@ func TestErrors(t *testing.T) {
 	p = Program{}
 	p.Expect("be an orphan", 0x7fffffff, unix.SYS_GETPPID)
 	p.Exec([]string{"/bin/true"}, []string{"true"}, nil)
-	if _, err := p.Start(0, Inherit); !errors.Is(err, ErrDied) {
+	if _, err := p.Start(context.Background(), 0, Inherit); !errors.Is(err, ErrDied) {
 		t.Errorf("unexpected result: %v", err)
 	}
 
 	p = Program{}
 	p.Exec([]string{"/nonexistent", "/etc/passwd", "/bin/true/x"}, []string{"x"}, nil)
 	var exec *ExecError
-	if _, err := p.Start(0, Inherit); !errors.As(err, &exec) || exec.Err != unix.EACCES {
+	if _, err := p.Start(context.Background(), 0, Inherit); !errors.As(err, &exec) || exec.Err != unix.EACCES {
 		t.Errorf("exec error: %v", err)
 	}
 
 	if _, err := unix.Wait4(-1, nil, unix.WNOHANG, nil); err != unix.ECHILD {
 		t.Errorf("children left: %v", err)
+	}
+}
+
+// As execvp(3), the search ends at a file that is there but is no program.
+func TestNoExecFormat(t *testing.T) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	bad := filepath.Join(t.TempDir(), "bad")
+	if err := os.WriteFile(bad, []byte{0x7f, 'E', 'L', 'F'}, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	var p Program
+	p.Exec([]string{"/nonexistent", bad, "/bin/true"}, []string{"x"}, nil)
+	var exec *ExecError
+	if _, err := p.Start(context.Background(), 0, Inherit); !errors.As(err, &exec) || exec.Path != bad || exec.Err != unix.ENOEXEC {
+		t.Errorf("error %v", err)
+	}
+}
+
+// A child that hangs is killed when the context ends, and the process goes on
+// meanwhile.
+func TestContext(t *testing.T) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var p Program
+	long := unix.Timespec{Sec: 1000}
+	p.Call("sleep", unix.SYS_NANOSLEEP, Pointer(&p, &long), 0)
+	p.Exec([]string{"/bin/true"}, []string{"true"}, nil)
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	go func() {
+		for ctx.Err() == nil {
+			runtime.GC()
+		}
+	}()
+	if _, err := p.Start(ctx, 0, Inherit); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("error %v", err)
+	}
+}
+
+// What a child does to be another user does not stay with its parent.
+func TestDumpable(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var p Program
+	p.Call("setresuid", unix.SYS_SETRESUID, 65534, 65534, 65534)
+	p.Exec([]string{"/bin/true"}, []string{"true"}, nil)
+	proc, err := p.Start(context.Background(), 0, Inherit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wait(t, proc)
+	if d, err := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0); err != nil || d != 1 {
+		t.Errorf("dumpable %d, %v", d, err)
+	}
+}
+
+// Making children leaves no thread with its signals blocked.
+func TestSignalMask(t *testing.T) {
+	done := make(chan error)
+	for range 4 {
+		go func() {
+			for range 300 {
+				var p Program
+				p.Call("getpid", unix.SYS_GETPID)
+				proc, err := p.Detach()
+				if err != nil {
+					done <- err
+					return
+				}
+				reap(proc.PID)
+				proc.PidFD.Close()
+				runtime.KeepAlive(&p)
+			}
+			done <- nil
+		}()
+	}
+	for range 4 {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+	tasks, _ := filepath.Glob("/proc/self/task/*/status")
+	for _, path := range tasks {
+		b, err := os.ReadFile(path)
+		if err == nil && strings.Contains(string(b), "SigBlk:\tffff") {
+			t.Errorf("%s: signals are blocked", path)
+		}
 	}
 }
 
@@ -102,7 +197,7 @@ func TestFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.Exec([]string{"/bin/ls"}, []string{"ls", "/proc/self/fd"}, nil)
-	proc, err := p.Start(0, Inherit)
+	proc, err := p.Start(context.Background(), 0, Inherit)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,7 +222,7 @@ func TestManyAtOnce(t *testing.T) {
 			for range each {
 				var p Program
 				p.Exec([]string{"/bin/true"}, []string{"true"}, nil)
-				proc, err := p.Start(0, Inherit)
+				proc, err := p.Start(context.Background(), 0, Inherit)
 				if err != nil {
 					done <- err
 					return
@@ -156,7 +251,7 @@ func BenchmarkStart(b *testing.B) {
 	for b.Loop() {
 		var p Program
 		p.Exec([]string{"/bin/true"}, []string{"true"}, nil)
-		proc, err := p.Start(0, Inherit)
+		proc, err := p.Start(context.Background(), 0, Inherit)
 		if err != nil {
 			b.Fatal(err)
 		}
