@@ -13,7 +13,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Free reports whether addr may be given to a pod: ErrConflict if the host
+// A ConflictError says that the host routes an address elsewhere. It matches
+// ErrConflict.
+type ConflictError struct {
+	Addr  netip.Addr
+	Route netip.Prefix
+	Link  string
+}
+
+func (e *ConflictError) Error() string {
+	return fmt.Sprintf("address %s %v: %s on %s", e.Addr, ErrConflict, e.Route, e.Link)
+}
+
+// Is makes a ConflictError match ErrConflict.
+func (e *ConflictError) Is(target error) bool { return target == ErrConflict }
+
+// Free reports whether addr may be given to a pod: a *ConflictError if the host
 // routes it elsewhere than by its default route, ErrInUse if the route is that of
 // another pod. It asks the kernel one question, however many routes there are.
 func Free(addr netip.Addr) error {
@@ -37,7 +52,8 @@ func Free(addr netip.Addr) error {
 	if strings.HasPrefix(dev, linkPrefix) {
 		return fmt.Errorf("%s: %w by another pod (%s)", addr, ErrInUse, dev)
 	}
-	return fmt.Errorf("address %s %w: %s on %s", addr, ErrConflict, routes[0].Dst, dev)
+	route, _ := netip.AddrFromSlice(routes[0].Dst.IP)
+	return &ConflictError{addr, netip.PrefixFrom(route.Unmap(), ones), dev}
 }
 
 // IPv6 reports whether the host uses IPv6.
@@ -90,14 +106,16 @@ func defaultLink() string {
 			return best
 		}
 	}
-	routes, err := netlink.RouteListFiltered(netlink.FAMILY_V6, &netlink.Route{}, netlink.RT_FILTER_DST)
-	if err != nil {
+	// For IPv6 there is no such order; but the route to an address that nobody
+	// has (RFC 3849) is the default one.
+	nowhere := netip.MustParseAddr("2001:db8::1")
+	routes, err := netlink.RouteGetWithOptions(nowhere.AsSlice(), &netlink.RouteGetOptions{FIBMatch: true})
+	if err != nil || len(routes) == 0 {
 		return ""
 	}
-	for _, r := range routes {
-		if link, err := netlink.LinkByIndex(r.LinkIndex); err == nil && link.Attrs().Name != "lo" {
-			return link.Attrs().Name
-		}
+	link, err := netlink.LinkByIndex(routes[0].LinkIndex)
+	if err != nil || link.Attrs().Name == "lo" {
+		return ""
 	}
-	return ""
+	return link.Attrs().Name
 }

@@ -123,7 +123,7 @@ func connectHost(ns *NS, name string, a Address, mac net.HardwareAddr, mtu int) 
 		return fmt.Errorf("add veth pair: %w", err)
 	}
 	index := veth.Index
-	if err := setUp(index, true); err != nil {
+	if err := setUpHost(index, a.IP6.IsValid()); err != nil {
 		return fmt.Errorf("set up: %w", err)
 	}
 	for _, to := range families(a) {
@@ -161,7 +161,7 @@ func connectPod(a Address) error {
 		return err
 	}
 	index := eth0.Attrs().Index
-	if err := setUp(index, false); err != nil {
+	if err := setUpPod(index, a.IP6.IsValid()); err != nil {
 		return fmt.Errorf("set up: %w", err)
 	}
 	if err := awaitCarrier(Interface); err != nil {
@@ -192,7 +192,8 @@ func addAddress(h *netlink.Handle, link netlink.Link, addr *netlink.Addr) error 
 	if err := h.AddrAdd(link, addr); err != nil || addr.IP.To4() != nil {
 		return err
 	}
-	err := h.RouteAdd(&netlink.Route{
+	// Appended, for other links have the gateway's address too.
+	err := h.RouteAppend(&netlink.Route{
 		LinkIndex: link.Attrs().Index, Dst: addr.IPNet, Table: unix.RT_TABLE_LOCAL,
 		Type: unix.RTN_LOCAL, Protocol: unix.RTPROT_STATIC,
 	})
@@ -245,26 +246,37 @@ func loopbackUp() error {
 	return netlink.LinkSetUp(&netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Index: index}})
 }
 
-// setUp sets a link up, in one request that also keeps IPv6 from giving it an
-// address of its own (which would send packets and wait for answers), and turns
-// on IPv4 forwarding for what comes in by it, which needs no /proc/sys to write
-// to.
-func setUp(index int, forward bool) error {
+// setUpPod sets the pod's end up.
+func setUpPod(index int, v6 bool) error {
+	return setLink(index, unix.IFF_UP, unix.IFF_UP, v6)
+}
+
+// setUpHost sets the host's end up, and IPv4 forwarding on for what comes in by
+// it, which this way needs no /proc/sys to write to. There is nobody to find on
+// the link by multicast; each link that has it costs all others a little.
+func setUpHost(index int, v6 bool) error {
+	const devconfForwarding = 1 // IPV4_DEVCONF_FORWARDING, linux/ip.h
+	inet := nl.NewRtAttr(unix.AF_INET|unix.NLA_F_NESTED, nil)
+	conf := inet.AddRtAttr(unix.IFLA_INET_CONF|unix.NLA_F_NESTED, nil)
+	conf.AddRtAttr(devconfForwarding, nl.Uint32Attr(1))
+	return setLink(index, unix.IFF_UP, unix.IFF_UP|unix.IFF_MULTICAST, v6, inet)
+}
+
+// setLink changes those flags of a link that are in mask, and settings that belong
+// to address families. It keeps IPv6 from giving the link an address of its own,
+// which would send packets and wait for answers.
+func setLink(index int, flags, mask uint32, v6 bool, settings ...*nl.RtAttr) error {
 	req := nl.NewNetlinkRequest(unix.RTM_SETLINK, unix.NLM_F_ACK)
 	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
-	msg.Index = int32(index)
-	msg.Flags, msg.Change = unix.IFF_UP, unix.IFF_UP
+	msg.Index, msg.Flags, msg.Change = int32(index), flags, mask
 	req.AddData(msg)
 	spec := nl.NewRtAttr(unix.IFLA_AF_SPEC|unix.NLA_F_NESTED, nil)
-	if IPv6() {
+	for _, s := range settings {
+		spec.AddChild(s)
+	}
+	if v6 {
 		inet6 := spec.AddRtAttr(unix.AF_INET6|unix.NLA_F_NESTED, nil)
 		inet6.AddRtAttr(unix.IFLA_INET6_ADDR_GEN_MODE, nl.Uint8Attr(nl.IN6_ADDR_GEN_MODE_NONE))
-	}
-	if forward {
-		inet := spec.AddRtAttr(unix.AF_INET|unix.NLA_F_NESTED, nil)
-		conf := inet.AddRtAttr(unix.IFLA_INET_CONF|unix.NLA_F_NESTED, nil)
-		const devconfForwarding = 1 // IPV4_DEVCONF_FORWARDING, linux/ip.h
-		conf.AddRtAttr(devconfForwarding, nl.Uint32Attr(1))
 	}
 	req.AddData(spec)
 	_, err := req.Execute(unix.NETLINK_ROUTE, 0)
