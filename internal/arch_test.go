@@ -68,7 +68,7 @@ var rules = []rule{{
 	reason: "one package changes what a thread is, and throws the thread away afterwards",
 }, {
 	what:   []string{"runtime.LockOSThread", "runtime.UnlockOSThread"},
-	places: []string{"internal/nsthread", "internal/testenv", "cmd", "examples", "hack"},
+	places: []string{"internal/nsthread", "internal/spawn", "internal/testenv", "cmd", "examples", "hack"},
 	reason: "a locked thread is one that is about to be changed: see internal/nsthread",
 }, {
 	what:   []string{"os/exec", "syscall.ForkExec", "syscall.StartProcess", "os.StartProcess"},

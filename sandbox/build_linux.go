@@ -135,10 +135,10 @@ func (b *build) upPlan() []steps.Step {
 		Do:   func(context.Context) error { return writeFiles(b.rt.podDir(b.rec.ID), b.rec) },
 	}, {
 		Name: "pause",
-		Text: "start the pause in new namespaces: " + join(slices.DeleteFunc(slices.Clone(spec.Share), func(n Namespace) bool { return !spec.owns(n) })),
+		Text: "start the pause in new namespaces: " + join(spec.owned()),
 		Back: "end the pause, and with it the namespaces",
 		Do:   b.startPause,
-		Undo: func(context.Context) error { b.pause.undo(); return nil },
+		Undo: func(context.Context) error { b.pause.abandon(); return nil },
 	}}
 	if spec.owns(Net) {
 		plan = append(plan, b.wireStep())
@@ -271,7 +271,16 @@ func (b *build) takeAddress(ctx context.Context) error {
 // lease takes the wanted address, or the next free one.
 func (rt *Runtime) lease(ctx context.Context, want netip.Addr, r netip.Prefix, id string) (netip.Addr, error) {
 	if !want.IsValid() {
-		return rt.leases.Acquire(ctx, r, id, netns.Free)
+		return rt.leases.Acquire(ctx, r, id, func(a netip.Addr) error {
+			err := netns.Free(a)
+			// A route into the range makes an address unusable, a route that
+			// covers the range all of it.
+			var conflict *netns.ConflictError
+			if errors.As(err, &conflict) && conflict.Route.Bits() > r.Bits() {
+				return netns.ErrInUse
+			}
+			return err
+		})
 	}
 	if err := rt.leases.Claim(ctx, want, id); err != nil {
 		return netip.Addr{}, err
@@ -316,13 +325,6 @@ func (b *build) startPause(ctx context.Context) error {
 	var err error
 	b.pause, err = b.rt.startPause(ctx, b.rec, fresh, b.join)
 	return err
-}
-
-// undo ends the pause; there may be none.
-func (n *newborn) undo() {
-	if n != nil {
-		n.abandon()
-	}
 }
 
 // inNet calls f with the network namespace of the new pause.

@@ -1,19 +1,19 @@
 package sandbox
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
 	"github.com/podbox/podbox/internal/flock"
 	"github.com/podbox/podbox/internal/mnt"
+	"github.com/podbox/podbox/internal/nsfs"
 	"github.com/podbox/podbox/internal/nsthread"
 	"github.com/podbox/podbox/internal/proc"
 	"github.com/podbox/podbox/ipcns"
@@ -37,7 +37,8 @@ type Entry struct {
 	// have for a member.
 	Files map[string]string
 
-	lock *flock.Lock
+	lock       *flock.Lock
+	namespaces map[Namespace]nsfs.ID
 }
 
 // Close ends the Entry. It may be called again.
@@ -51,11 +52,33 @@ func (e *Entry) Close() error {
 	return e.lock.Close()
 }
 
+// Holds reports, as an error, in which of the namespaces that the pod shares a
+// process is not.
+func (e *Entry) Holds(pid int) error {
+	for _, n := range allNamespaces {
+		want, shared := e.namespaces[n]
+		if !shared {
+			continue
+		}
+		if got, err := nsfs.OfProcess(pid, string(n)); err != nil {
+			return err
+		} else if got != want {
+			return fmt.Errorf("%s namespace %d, want %d", n, got.Inode, want.Inode)
+		}
+	}
+	return nil
+}
+
 // Enter opens the pod for a process to be put in. ErrNotRunning if its pause does
 // not live. Its errors do not name the pod: callers say what for they enter it.
 func (s *Sandbox) Enter(ctx context.Context) (*Entry, error) {
 	dir := s.rt.podDir(s.id)
+	turn, err := flock.Wait(ctx, filepath.Join(dir, turnstile), flock.Shared)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
 	lock, err := flock.Wait(ctx, dir, flock.Shared)
+	turn.Close()
 	if err != nil {
 		return nil, notFound(err)
 	}
@@ -82,6 +105,7 @@ func (e *Entry) open(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
+	e.namespaces = rec.Namespaces
 	for _, n := range rec.Spec.Share {
 		e.Flags |= n.flag()
 	}
@@ -180,9 +204,12 @@ func makeShm(ctx context.Context, rec *record, dir string) error {
 	return mnt.Attach(shm, pauseShm)
 }
 
-// shmLock is the file in a pod's directory that is locked while its /dev/shm is
-// made.
-const shmLock = "shm.lock"
+// Files in a pod's directory that are locked: while its /dev/shm is made, and for
+// the moment of entering it.
+const (
+	shmLock   = "shm.lock"
+	turnstile = "turnstile"
+)
 
 // attachShm gives a pause a /dev/shm.
 func attachShm(pause, shm *os.File) error {
@@ -234,13 +261,15 @@ func mountPoint(pid int, source string) (string, error) {
 		return "", err
 	}
 	defer f.Close()
-	s := bufio.NewScanner(f)
-	for s.Scan() {
-		head, tail, _ := strings.Cut(s.Text(), " - ")
-		h, t := strings.Fields(head), strings.Fields(tail)
-		if len(h) >= 5 && len(t) >= 2 && t[0] == "tmpfs" && t[1] == source && h[3] == "/" {
-			return h[4], nil
-		}
+	found, err := mountinfo.GetMountsFromReader(f, func(i *mountinfo.Info) (skip, stop bool) {
+		is := i.FSType == "tmpfs" && i.Source == source && i.Root == "/"
+		return !is, is
+	})
+	if err != nil {
+		return "", err
 	}
-	return "", errors.Join(s.Err(), fs.ErrNotExist)
+	if len(found) == 0 {
+		return "", fs.ErrNotExist
+	}
+	return found[0].Mountpoint, nil
 }

@@ -91,7 +91,7 @@ func failStep(t *testing.T, tt trial, n int) (last bool) {
 			t.Errorf("without a fault after %d steps: %v", n-1, err)
 		}
 		left = 0
-		again(t, rt, tt)
+		clear1(t, rt)
 		return true
 	}
 	left = 0
@@ -123,6 +123,15 @@ func again(t *testing.T, rt *Runtime, tt trial) {
 		if i := info(t, s); i.State != Running && (tt.verb == "start" || tt.verb == "create") {
 			t.Errorf("%s again: state %s: %s", tt.verb, i.State, i.Error)
 		}
+	}
+	clear1(t, rt)
+}
+
+// clear1 removes pod p, and what is left besides.
+func clear1(t *testing.T, rt *Runtime) {
+	t.Helper()
+	ctx := context.Background()
+	if s, err := rt.Open("p"); err == nil {
 		if err := s.Remove(ctx); err != nil {
 			t.Errorf("remove: %v", err)
 		}
@@ -158,7 +167,7 @@ func killStep(t *testing.T, tt trial, n int) (last bool) {
 		if n < 4 {
 			t.Errorf("killed before %d steps only", n-1)
 		}
-		again(t, rt, tt)
+		clear1(t, rt)
 		return true
 	}
 	if exitSignal(err) != unix.SIGKILL {

@@ -35,8 +35,8 @@ func (s *Spec) files() []string {
 }
 
 func writeFiles(dir string, rec *record) error {
-	if rec.Spec.shares(IPC) {
-		if err := os.WriteFile(filepath.Join(dir, shmLock), nil, 0o600); err != nil {
+	for _, name := range []string{shmLock, turnstile} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
 			return err
 		}
 	}
@@ -50,8 +50,13 @@ func writeFiles(dir string, rec *record) error {
 		case "hostname":
 			b = []byte(rec.Spec.Hostname + "\n")
 		}
-		// Written in place: members have the file itself mounted.
-		if err := os.WriteFile(filepath.Join(dir, name), b, 0o644); err != nil {
+		// Written in place: members have the file itself mounted. They may be
+		// any user, whatever our umask.
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, b, 0o644); err != nil {
+			return err
+		}
+		if err := os.Chmod(path, 0o644); err != nil {
 			return err
 		}
 	}

@@ -37,7 +37,7 @@ type Info struct {
 	PausePID int `json:"pausePID,omitempty"`
 	// Namespaces are paths by which the pod's namespaces can be joined, by
 	// kind; empty unless the pause lives.
-	Namespaces map[Namespace]string `json:"namespaces,omitempty"`
+	Namespaces map[string]string `json:"namespaces,omitempty"`
 	// Dir is the pod's directory below the runtime's root.
 	Dir string `json:"dir"`
 }
@@ -63,9 +63,9 @@ func (rt *Runtime) info(rec *record, l *look) *Info {
 	i.State, alive, i.Error = state(rec, l)
 	if alive {
 		i.PausePID = rec.Pause.PID
-		i.Namespaces = make(map[Namespace]string)
+		i.Namespaces = make(map[string]string)
 		for _, n := range rec.Spec.Share {
-			i.Namespaces[n] = nsfs.Path(rec.Pause.PID, string(n))
+			i.Namespaces[string(n)] = nsfs.Path(rec.Pause.PID, string(n))
 		}
 	}
 	return i
@@ -94,7 +94,7 @@ func state(rec *record, l *look) (s State, alive bool, why string) {
 	}
 	defer ms.close()
 	if len(ms) > 0 {
-		return Degraded, false, fmt.Sprintf("pause %d is gone, %d processes remain", rec.Pause.PID, len(ms))
+		return Degraded, false, fmt.Sprintf("pause %d is gone, processes that remain: %d", rec.Pause.PID, len(ms))
 	}
 	return Stopped, false, ""
 }
@@ -133,7 +133,7 @@ func (s *Sandbox) Namespaces() []specs.LinuxNamespace {
 	}
 	var out []specs.LinuxNamespace
 	for _, n := range allNamespaces {
-		if path, ok := i.Namespaces[n]; ok {
+		if path, ok := i.Namespaces[string(n)]; ok {
 			out = append(out, specs.LinuxNamespace{Type: ociType[n], Path: path})
 		}
 	}

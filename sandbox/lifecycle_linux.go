@@ -27,10 +27,63 @@ func notFound(err error) error {
 	return err
 }
 
+// lock keeps all others from changing the pod, and from entering it.
+func (s *Sandbox) lock(ctx context.Context) (*flock.Lock, error) {
+	dir := s.rt.podDir(s.id)
+	// Who enters passes the turnstile; it is held so that they do not keep us
+	// out by entering all the time. A pod that was never finished has none.
+	turn, err := flock.Wait(ctx, filepath.Join(dir, turnstile), flock.Exclusive)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	defer turn.Close()
+	return flock.Wait(ctx, dir, flock.Exclusive)
+}
+
+// lockTime bounds the wait for those who are entering the pod: they need
+// milliseconds.
+const lockTime = 3 * time.Second
+
+// seize locks the pod even if somebody who was entering it hangs, or was stopped
+// on the way in by a program in the pod: whatever is in the pod and holds the lock
+// is killed.
+func (s *Sandbox) seize(ctx context.Context) (*flock.Lock, error) {
+	for {
+		wctx, cancel := context.WithTimeout(ctx, lockTime)
+		lock, err := s.lock(wctx)
+		cancel()
+		if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
+			return lock, err
+		}
+		ms, err := s.members()
+		if err != nil {
+			return nil, err
+		}
+		for _, m := range ms {
+			if holdsOpen(m.pid, s.rt.podDir(s.id)) {
+				_ = proc.Signal(m.pidfd, unix.SIGKILL)
+			}
+		}
+		ms.close()
+	}
+}
+
+// holdsOpen reports whether a process has path open.
+func holdsOpen(pid int, path string) bool {
+	dir := fmt.Sprintf("/proc/%d/fd", pid)
+	fds, _ := os.ReadDir(dir)
+	for _, fd := range fds {
+		if to, err := os.Readlink(filepath.Join(dir, fd.Name())); err == nil && to == path {
+			return true
+		}
+	}
+	return false
+}
+
 // locked calls f with the pod's record, while nobody else changes the pod.
 func (s *Sandbox) locked(ctx context.Context, verb string, f func(*record, *flock.Lock) error) error {
 	dir := s.rt.podDir(s.id)
-	lock, err := flock.Wait(ctx, dir, flock.Exclusive)
+	lock, err := s.seize(ctx)
 	if err != nil {
 		return s.wrap(verb, notFound(err))
 	}
@@ -108,7 +161,7 @@ func (b *build) healPlan() []steps.Step {
 		Text: "start a pause in the namespaces that programs still hold: " + join(b.joined),
 		Back: "end the pause",
 		Do:   b.startPause,
-		Undo: func(context.Context) error { b.pause.undo(); return nil },
+		Undo: func(context.Context) error { b.pause.abandon(); return nil },
 	}, {
 		Name: "memory",
 		Text: "take over /dev/shm",
@@ -252,6 +305,11 @@ func (s *Sandbox) Kill(_ context.Context, sig unix.Signal) error {
 		return s.wrap("kill", err)
 	}
 	defer ms.close()
+	if len(ms) == 0 {
+		if i, err := s.Info(); err != nil || i.State != Running {
+			return s.wrap("kill", errors.Join(err, ErrNotRunning))
+		}
+	}
 	return s.wrap("kill", ms.signal(sig))
 }
 
@@ -325,8 +383,8 @@ func (s *Sandbox) RemoveStopped(ctx context.Context) error {
 // remove removes the pod. If harmless is given, it must find no program in it.
 func (s *Sandbox) remove(ctx context.Context, harmless func(*record) error) error {
 	dir := s.rt.podDir(s.id)
-	lock, err := flock.Wait(ctx, dir, flock.Exclusive)
-	if errors.Is(err, fs.ErrNotExist) {
+	lock, err := s.seize(ctx)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrNotFound) {
 		return nil
 	}
 	if err != nil {
@@ -415,7 +473,7 @@ func removeDir(dir string) error {
 			}
 		}
 	}
-	if err := os.Remove(filepath.Join(dir, recordFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.RemoveAll(filepath.Join(dir, recordFile)); err != nil {
 		return err
 	}
 	return os.Remove(dir)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -17,8 +18,8 @@ import (
 )
 
 // A member is a process in a pod, other than its pause, however it got there:
-// whatever is in one of the pod's own namespaces. Its descendants are members
-// too.
+// whatever is in one of the pod's own namespaces. A descendant that has left them
+// all (unshare(2) as root) is none.
 type member struct {
 	pid   int
 	pidfd *os.File
@@ -128,7 +129,12 @@ func isMember(rec *record, n Namespace, want nsfs.ID, pid int, pauseAlive bool) 
 	case want.Unique != 0:
 		return got.Unique == want.Unique
 	}
-	return n == Net && rec.wired() && netns.Leads(rec.link(), pid)
+	if n == Net && rec.wired() && netns.Leads(rec.link(), pid) {
+		return true
+	}
+	// Or that it has the pod's memory mounted, whose name holds the pod's ID.
+	_, err = mountPoint(pid, shmSource(rec))
+	return err == nil
 }
 
 // settle is how long the kernel may take to end what was killed.
@@ -152,17 +158,14 @@ func endMembers(ctx context.Context, rec *record, pauseAlive bool, sig unix.Sign
 			}
 		}
 		err = fresh.signal(sig)
-		// Wait for one of them, then look again: others may have gone with
-		// it, or come.
-		wctx, cancel := context.WithDeadline(ctx, deadline)
-		werr := proc.Wait(wctx, ms[0].pidfd)
+		// Wait for one of them, or a little, then look again: others may have
+		// gone with it, or come.
+		wctx, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+		_ = proc.Wait(wctx, ms[0].pidfd)
 		cancel()
 		ms.close()
-		if err != nil {
+		if err := errors.Join(err, ctx.Err()); err != nil {
 			return err
-		}
-		if werr != nil && ctx.Err() != nil {
-			return ctx.Err()
 		}
 	}
 	return killMembers(ctx, rec, pauseAlive)
@@ -223,7 +226,7 @@ func awaitExit(pidfd *os.File) error {
 // eachPause calls f for each pause of this installation that runs, with the
 // ID of its pod, on record or not. What a process says of itself is believed only
 // from root's processes that run our program.
-func (rt *Runtime) eachPause(f func(id string, pid int, pidfd *os.File) error) error {
+func (rt *Runtime) eachPause(f func(p foundPause) error) error {
 	pids, err := proc.PIDs()
 	if err != nil {
 		return err
@@ -237,8 +240,9 @@ func (rt *Runtime) eachPause(f func(id string, pid int, pidfd *os.File) error) e
 			continue
 		}
 		// Only now the PID stands for one process; look again.
-		if id, ok := rt.pauseLabel(pid); ok && runsPause(pid) && !proc.Exited(pidfd) {
-			err = f(id, pid, pidfd)
+		if found, ok := rt.pauseLabel(pid); ok && runsPause(pid) && !proc.Exited(pidfd) {
+			found.pid, found.pidfd = pid, pidfd
+			err = f(found)
 		}
 		pidfd.Close()
 		if err != nil {
@@ -258,17 +262,31 @@ func runsPause(pid int) bool {
 	return err == nil && st.Sys().(*syscall.Stat_t).Uid == 0
 }
 
-// pauseLabel reads from a pause's command line whose it is: "pause: NAME [-p] ID
-// ROOT".
-func (rt *Runtime) pauseLabel(pid int) (id string, ours bool) {
+// A foundPause is a pause as it is found by its command line.
+type foundPause struct {
+	id    string      // of its pod
+	owned []Namespace // what was made for the pod
+	pid   int
+	pidfd *os.File
+}
+
+// pauseLabel reads from a pause's command line whose it is: "pause: NAME [-p]
+// OWNED ID ROOT".
+func (rt *Runtime) pauseLabel(pid int) (p foundPause, ours bool) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 	if err != nil {
-		return "", false
+		return p, false
 	}
 	words := strings.Split(strings.TrimSuffix(string(b), "\x00"), "\x00")
 	n := len(words)
-	if n < 3 || !strings.HasPrefix(words[0], pauseTitle) || words[n-1] != rt.root || !isID(words[n-2]) {
-		return "", false
+	if n < 4 || !strings.HasPrefix(words[0], pauseTitle) || words[n-1] != rt.root || !isID(words[n-2]) {
+		return p, false
 	}
-	return words[n-2], true
+	for _, n := range allNamespaces {
+		if slices.Contains(strings.Split(words[len(words)-3], ","), string(n)) {
+			p.owned = append(p.owned, n)
+		}
+	}
+	p.id = words[n-2]
+	return p, true
 }

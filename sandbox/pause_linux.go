@@ -24,7 +24,9 @@ const (
 	pauseProc = "/proc" // of the pod's PID namespace, if it is shared
 )
 
-// pauseTitle is how a pause's command line begins; the pod's name follows.
+// pauseTitle is how a pause's command line begins. It goes on with the pod's name,
+// the kinds of namespace that are the pod's own, its ID and the runtime's root: by
+// these a pause is found whose record is lost.
 const pauseTitle = "pause: "
 
 // A birthplace is what pauses of one Runtime are started from: the program, and
@@ -185,7 +187,7 @@ func (rt *Runtime) startPause(ctx context.Context, rec *record, fresh []Namespac
 	if rec.Spec.shares(PID) {
 		argv = append(argv, "-p")
 	}
-	argv = append(argv, rec.ID, rt.root)
+	argv = append(argv, join(rec.Spec.owned()), rec.ID, rt.root)
 	flags := uint64(unix.CLONE_NEWNS | unix.CLONE_NEWPID)
 	for _, n := range fresh {
 		flags |= uint64(n.flag())
@@ -247,14 +249,17 @@ func (b *newborn) commit() error {
 	return err
 }
 
-// abandon ends the pause, and with it what only it holds.
+// abandon ends the pause, and with it what only it holds. There may be none.
 func (b *newborn) abandon() {
+	if b == nil {
+		return
+	}
 	b.gate.Close()
 	if b.pidfd == nil {
 		return
 	}
 	_ = proc.Signal(b.pidfd, unix.SIGKILL)
-	awaitExit(b.pidfd)
+	_ = awaitExit(b.pidfd)
 	b.pidfd.Close()
 	b.pidfd = nil
 }

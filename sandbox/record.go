@@ -75,14 +75,13 @@ func readRecord(dir string) (*record, error) {
 		return nil, err
 	}
 	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxRecord+1))
-	if err != nil {
-		return nil, err
-	}
 	r := new(record)
-	if len(b) > maxRecord {
+	b, err := io.ReadAll(io.LimitReader(f, maxRecord+1))
+	switch {
+	case err != nil:
+	case len(b) > maxRecord:
 		err = errors.New("larger than 1 MiB")
-	} else {
+	default:
 		err = json.Unmarshal(b, r)
 	}
 	if err == nil {

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/podbox/podbox/internal/nsthread"
@@ -139,7 +140,7 @@ func TestHeal(t *testing.T) {
 				if shared.State != Degraded || shared.Error == "" {
 					t.Errorf("state %s %q", shared.State, shared.Error)
 				}
-				if proc.Exited(pidfdOf(t, member.Process.Pid)) {
+				if !alive(t, member.Process.Pid) {
 					t.Error("member died with the pause")
 				}
 			}
@@ -189,14 +190,17 @@ func inode(t *testing.T, pid int, n Namespace) string {
 	return s
 }
 
-func pidfdOf(t *testing.T, pid int) *os.File {
+func alive(t *testing.T, pid int) bool {
 	t.Helper()
 	f, err := proc.OpenPID(pid)
+	if errors.Is(err, proc.ErrGone) {
+		return false
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { f.Close() })
-	return f
+	defer f.Close()
+	return !proc.Exited(f)
 }
 
 func readAt(dir *os.File, name string) (string, error) {
@@ -515,13 +519,19 @@ func heapInUse() uint64 {
 // Records that lie, or cannot be read, touch nobody else's processes, and can be
 // removed.
 func TestHostileRecords(t *testing.T) {
-	rt, before := newRuntime(t, nil)
+	testenv.NeedRoot(t)
 	victim := exec.Command("sleep", "1000")
 	if err := victim.Start(); err != nil {
 		t.Fatal(err)
 	}
 	defer func() { victim.Process.Kill(); victim.Wait() }()
-	self, err := proc.Identify(victim.Process.Pid, pidfdOf(t, victim.Process.Pid))
+	rt, before := newRuntime(t, nil)
+	pidfd, err := proc.OpenPID(victim.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	self, err := proc.Identify(victim.Process.Pid, pidfd)
+	pidfd.Close()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -572,7 +582,7 @@ func TestHostileRecords(t *testing.T) {
 			if _, err := s.Enter(bg); err == nil {
 				t.Error("entered")
 			}
-			if err := s.Kill(bg, unix.SIGKILL); err != nil && !tt.bad {
+			if err := s.Kill(bg, unix.SIGKILL); err != nil && !tt.bad && !errors.Is(err, ErrNotRunning) {
 				t.Errorf("kill: %v", err)
 			}
 			if _, err := rt.List(bg); err != nil && !errors.Is(err, ErrBadRecord) && !errors.Is(err, unix.EISDIR) {
@@ -584,7 +594,7 @@ func TestHostileRecords(t *testing.T) {
 			if exists(rt.podDir(s.ID())) || exists(rt.namePath("p")) {
 				t.Error("it is still there")
 			}
-			if proc.Exited(pidfdOf(t, victim.Process.Pid)) {
+			if !alive(t, victim.Process.Pid) {
 				t.Fatal("a stranger's process was killed")
 			}
 			// A pause whose identity was lost is found by what it is called.
@@ -644,6 +654,86 @@ func TestFullFilesystem(t *testing.T) {
 	if left, err := rt.podIDs(); err != nil || len(left) != 0 {
 		t.Errorf("left %v, %v", left, err)
 	}
+}
+
+// A label that lies cannot make a sweep take the host's namespaces for a pod's.
+func TestSweepSparesTheHost(t *testing.T) {
+	rt, before := newRuntime(t, nil)
+	s := create(t, rt, Spec{Name: "p", Share: []Namespace{Net}})
+	pid := info(t, s).PausePID
+	pidfd, err := proc.OpenPID(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pidfd.Close()
+	err = rt.removePause(bg, foundPause{id: s.ID(), owned: []Namespace{Net, IPC}, pid: pid, pidfd: pidfd})
+	if !errors.Is(err, ErrBadRecord) {
+		t.Errorf("error %v", err)
+	}
+	if found, ok := rt.pauseLabel(pid); !ok || join(found.owned) != "net" || found.id != s.ID() {
+		t.Errorf("label %+v, %v", found, ok)
+	}
+	pidfd.Close()
+	s.Remove(bg)
+	rt.background.Wait()
+	before.Same(t, rt.root, "after a sweep that was refused")
+}
+
+// A route into the range makes one address unusable, not the range.
+func TestRouteIntoRange(t *testing.T) {
+	rt, _ := newRuntime(t, nil)
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr, _ := netlink.ParseAddr("10.6.0.3/32")
+	if err := netlink.AddrAdd(lo, addr); err != nil {
+		t.Fatal(err)
+	}
+	defer netlink.AddrDel(lo, addr)
+	n := netns.Network{Range: netip.MustParsePrefix("10.6.0.0/24")}
+	for _, want := range []string{"10.6.0.2", "10.6.0.4"} {
+		if i := info(t, create(t, rt, Spec{Network: n})); i.IP != want {
+			t.Errorf("got %s, want %s", i.IP, want)
+		}
+	}
+	addr2, _ := netlink.ParseAddr("10.7.0.1/16")
+	if err := netlink.AddrAdd(lo, addr2); err != nil {
+		t.Fatal(err)
+	}
+	defer netlink.AddrDel(lo, addr2)
+	n.Range = netip.MustParsePrefix("10.7.9.0/24")
+	if _, err := rt.Create(bg, Spec{Network: n}); !errors.Is(err, netns.ErrConflict) {
+		t.Errorf("range within a route: %v", err)
+	}
+}
+
+// Who enters a pod all the time does not keep it from being stopped.
+func TestStopIsNotStarved(t *testing.T) {
+	rt, _ := newRuntime(t, nil)
+	s := create(t, rt, Spec{})
+	ctx, cancel := context.WithCancel(bg)
+	var wg sync.WaitGroup
+	for range 6 {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				if e, err := s.Enter(ctx); err == nil {
+					time.Sleep(2 * time.Millisecond)
+					e.Close()
+				}
+			}
+		})
+	}
+	time.Sleep(50 * time.Millisecond)
+	begin := time.Now()
+	if err := s.Stop(bg, StopOptions{}); err != nil {
+		t.Error(err)
+	}
+	if d := time.Since(begin); d > 2*time.Second {
+		t.Errorf("stop took %v", d)
+	}
+	cancel()
+	wg.Wait()
 }
 
 func TestExhausted(t *testing.T) {

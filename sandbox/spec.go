@@ -119,6 +119,11 @@ func (s *Spec) owns(n Namespace) bool {
 	return s.shares(n) && (n != Net || s.Network.Mode == netns.ModePod || s.Network.Mode == netns.ModeNone)
 }
 
+// owned returns the kinds of namespace that the pod owns.
+func (s *Spec) owned() []Namespace {
+	return slices.DeleteFunc(slices.Clone(s.Share), func(n Namespace) bool { return !s.owns(n) })
+}
+
 // Validate reports the first wrong value by the name of its field. It looks at
 // nothing but s.
 func (s Spec) Validate() error {
@@ -137,7 +142,7 @@ func (s Spec) Validate() error {
 	if !s.shares(Net) && s.Network.Mode != netns.ModeHost {
 		return invalid("share", join(s.Share), fmt.Sprintf("network %s needs net to be shared", s.Network))
 	}
-	if !slices.ContainsFunc(s.Share, s.owns) {
+	if len(s.owned()) == 0 {
 		return invalid("share", join(s.Share), "the pod would have no namespace of its own")
 	}
 	if s.Hostname != "" {

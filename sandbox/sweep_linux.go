@@ -86,11 +86,11 @@ func (rt *Runtime) sweepPod(ctx context.Context, id string) error {
 // removeUnrecorded removes all that can be found of a pod whose record is lost or
 // cannot be read, by what its ID tells.
 func (rt *Runtime) removeUnrecorded(ctx context.Context, id string) error {
-	err := rt.eachPause(func(pod string, pid int, pidfd *os.File) error {
-		if pod != id {
+	err := rt.eachPause(func(p foundPause) error {
+		if p.id != id {
 			return nil
 		}
-		return rt.removePause(ctx, id, pid, pidfd)
+		return rt.removePause(ctx, p)
 	})
 	if err != nil {
 		return err
@@ -113,22 +113,21 @@ func unrecorded(id string) *record {
 
 // removePause ends an unrecorded pause, the members of its namespaces and its
 // link. The pause keeps the namespaces from being confused with others.
-func (rt *Runtime) removePause(ctx context.Context, id string, pid int, pidfd *os.File) error {
-	rec := unrecorded(id)
-	rec.Pause = proc.Identity{PID: pid}
+func (rt *Runtime) removePause(ctx context.Context, p foundPause) error {
+	rec := unrecorded(p.id)
+	rec.Pause = proc.Identity{PID: p.pid}
 	rec.Namespaces = make(map[Namespace]nsfs.ID)
-	for _, n := range allNamespaces {
-		got, err := nsfs.OfProcess(pid, string(n))
+	for _, n := range p.owned {
+		got, err := nsfs.OfProcess(p.pid, string(n))
 		if err != nil {
 			return err
 		}
-		// It may be in the host's namespace, or in that of a stranger. Those
-		// that were made for it are all that is known to be the pod's.
-		if host, err := nsfs.OfProcess(os.Getpid(), string(n)); err != nil || host == got {
-			continue
-		}
-		if n == Net && !netns.Leads(rec.link(), pid) {
-			continue
+		// Whatever the label says, this is never the pod's own.
+		for _, host := range []int{1, os.Getpid()} {
+			// Process 1 may be out of our sight, or not the host's.
+			if has, err := nsfs.OfProcess(host, string(n)); err == nil && has == got {
+				return fmt.Errorf("pause %d is in the %s namespace of process %d: %w", p.pid, n, host, ErrBadRecord)
+			}
 		}
 		rec.Namespaces[n] = got
 	}
@@ -138,25 +137,25 @@ func (rt *Runtime) removePause(ctx context.Context, id string, pid int, pidfd *o
 	if err := rt.disconnect(rec); err != nil {
 		return err
 	}
-	if err := proc.Signal(pidfd, unix.SIGKILL); err != nil && !errors.Is(err, proc.ErrGone) {
+	if err := proc.Signal(p.pidfd, unix.SIGKILL); err != nil && !errors.Is(err, proc.ErrGone) {
 		return err
 	}
-	return awaitExit(pidfd)
+	return awaitExit(p.pidfd)
 }
 
 // sweepPauses ends pauses whose pods have no directory.
 func (rt *Runtime) sweepPauses() ([]string, error) {
 	var done []string
-	err := rt.eachPause(func(id string, pid int, pidfd *os.File) error {
-		if rt.recorded(id) {
+	err := rt.eachPause(func(p foundPause) error {
+		if rt.recorded(p.id) {
 			return nil
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), cleanupTime)
 		defer cancel()
-		if err := rt.removePause(ctx, id, pid, pidfd); err != nil {
-			return fmt.Errorf("pause %d of pod %.12s: %w", pid, id, err)
+		if err := rt.removePause(ctx, p); err != nil {
+			return fmt.Errorf("pause %d of pod %.12s: %w", p.pid, p.id, err)
 		}
-		done = append(done, fmt.Sprintf("pause %d of pod %s", pid, id))
+		done = append(done, fmt.Sprintf("pause %d of pod %s", p.pid, p.id))
 		return nil
 	})
 	return done, err

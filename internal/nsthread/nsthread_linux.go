@@ -14,6 +14,7 @@
 package nsthread
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -24,7 +25,7 @@ import (
 // Do runs f on a fresh OS thread which ends when f returns, and returns f's
 // error. A panic of f is passed on to the caller.
 func Do(f func() error) error {
-	var err error
+	err := errors.New("nsthread: function has left its goroutine")
 	done := make(chan any, 1)
 	go run(func() { err = f() }, done)
 	if p := <-done; p != nil {
