@@ -37,6 +37,9 @@ func check(spec *specs.Spec) error {
 			return fmt.Errorf("process.env %q: %w: want NAME=VALUE", e, ErrInvalid)
 		}
 	}
+	if b := p.ConsoleSize; b != nil && (b.Width > 65535 || b.Height > 65535) {
+		return fmt.Errorf("process.consoleSize: %w: want at most 65535", ErrInvalid)
+	}
 	for _, l := range p.Rlimits {
 		if _, ok := rlimits[l.Type]; !ok {
 			return fmt.Errorf("process.rlimits %q: %w: no such limit", l.Type, ErrInvalid)

@@ -26,14 +26,18 @@ type Process struct {
 	console *os.File // the master side of its terminal
 	streams *streams
 
-	done   chan struct{} // closed when the program has ended
+	ended  chan struct{} // closed when the program has ended
+	done   chan struct{} // closed when its output has been passed on too
 	status int
 	err    error
-	once   sync.Once
+
+	mu sync.Mutex // held to signal, and to close pidfd
 }
 
 // Start starts the program of spec in pod, and returns when it has been executed.
-// The context bounds the start only. Whoever starts a Process calls Wait.
+// The context bounds the start only. The program has the resource limits of the
+// calling process unless spec says otherwise, but a soft limit of at most 1024
+// open files.
 //
 // An error that matches *[spawn.ExecError] says that the program could not be
 // executed; it wraps unix.ENOENT if there is none.
@@ -49,10 +53,10 @@ func start(ctx context.Context, pod *sandbox.Sandbox, spec *specs.Spec, stdio IO
 	if err := check(spec); err != nil {
 		return nil, err
 	}
-	p := &Process{done: make(chan struct{})}
+	p := &Process{ended: make(chan struct{}), done: make(chan struct{})}
 	var err error
 	if spec.Process.Terminal {
-		p.console, p.streams, err = openTerminal(spec.Process.ConsoleSize, stdio)
+		p.console, p.streams, err = openTerminal(spec.Process, stdio)
 	} else {
 		p.streams, err = openStreams(stdio)
 	}
@@ -77,7 +81,7 @@ func start(ctx context.Context, pod *sandbox.Sandbox, spec *specs.Spec, stdio IO
 		p.pid, p.pidfd = child.PID, child.PidFD
 		started <- nil
 		p.status, p.err = await(p.pidfd)
-		close(p.done)
+		close(p.ended)
 		return nil
 	})
 	if err := <-started; err != nil {
@@ -85,7 +89,18 @@ func start(ctx context.Context, pod *sandbox.Sandbox, spec *specs.Spec, stdio IO
 		return nil, err
 	}
 	p.streams.begin()
+	go p.finish()
 	return p, nil
+}
+
+// finish follows the program to its end.
+func (p *Process) finish() {
+	<-p.ended
+	p.mu.Lock()
+	p.pidfd.Close()
+	p.mu.Unlock()
+	p.err = errors.Join(p.err, p.streams.end())
+	close(p.done)
 }
 
 // launch moves the calling thread into the pod and starts the program from there.
@@ -185,6 +200,13 @@ func limits(p *spawn.Program, entry *sandbox.Entry, ls []specs.POSIXRlimit) {
 			set("RLIMIT_SIGPENDING", unix.RLIMIT_SIGPENDING, min(l.Cur, l.Max/2), l.Max/2)
 		}
 	}
+	// Go raises the soft limit of open files of its own programs, which is no
+	// good for others: select(2) breaks down above 1024, and some close all that
+	// there could be.
+	var files unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err == nil {
+		set("RLIMIT_NOFILE", unix.RLIMIT_NOFILE, min(files.Max, 1024), files.Max)
+	}
 	for _, l := range ls {
 		set(l.Type, rlimits[l.Type], l.Soft, l.Hard)
 	}
@@ -260,8 +282,21 @@ func exitStatus(si *unix.Siginfo) int {
 // PID returns the program's process ID in the PID namespace of the caller.
 func (p *Process) PID() int { return p.pid }
 
-// Signal sends a signal to the program. proc.ErrGone if it has ended.
-func (p *Process) Signal(sig unix.Signal) error { return proc.Signal(p.pidfd, sig) }
+// Signal sends a signal to the program. os.ErrProcessDone if it has ended.
+func (p *Process) Signal(sig unix.Signal) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	select {
+	case <-p.ended:
+		return os.ErrProcessDone
+	default:
+	}
+	err := proc.Signal(p.pidfd, sig)
+	if errors.Is(err, proc.ErrGone) {
+		return os.ErrProcessDone
+	}
+	return err
+}
 
 // Resize sets the size of the program's terminal.
 func (p *Process) Resize(width, height uint16) error {
@@ -272,17 +307,14 @@ func (p *Process) Resize(width, height uint16) error {
 }
 
 // Wait returns when the program has ended and its output has been passed on: its
-// exit status, or 128+N if signal N ended it. With the context's error it returns
-// earlier; the program goes on. Wait may be called again.
+// exit status, or 128+N if signal N ended it. Output that is copied has been
+// passed on when the last process has closed it, as with os/exec. With the
+// context's error Wait returns earlier; all goes on. It may be called again.
 func (p *Process) Wait(ctx context.Context) (int, error) {
 	select {
 	case <-p.done:
 	case <-ctx.Done():
 		return -1, ctx.Err()
 	}
-	p.once.Do(func() {
-		p.err = errors.Join(p.err, p.streams.end())
-		p.pidfd.Close()
-	})
 	return p.status, p.err
 }

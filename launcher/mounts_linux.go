@@ -79,7 +79,8 @@ func bind(source, path string) error {
 
 // sysMounts are the places below /sys where other filesystems use to be mounted.
 var sysMounts = []string{
-	"/sys/fs/cgroup", "/sys/fs/bpf", "/sys/fs/pstore", "/sys/fs/fuse/connections", "/sys/firmware/efi/efivars",
+	"/sys/fs/cgroup", "/sys/fs/bpf", "/sys/fs/pstore", "/sys/fs/fuse/connections", "/sys/fs/selinux", "/sys/fs/smackfs",
+	"/sys/fs/resctrl", "/sys/firmware/efi/efivars",
 	"/sys/kernel/config", "/sys/kernel/debug", "/sys/kernel/security", "/sys/kernel/tracing",
 }
 

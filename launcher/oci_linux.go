@@ -3,6 +3,7 @@ package launcher
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,9 +18,9 @@ import (
 
 // Patch changes an OCI configuration so that the runtime that is given it starts
 // its container in the pod. hook, a path and its arguments, is a command that
-// calls AttachShm with what it reads on standard input: the runtime runs it as a
-// createRuntime hook. An empty hook leaves the container with a /dev/shm of its
-// own.
+// calls Joined with what it reads on standard input: the runtime runs it as a
+// createRuntime hook. Without it the container has a /dev/shm of its own, and
+// nothing checks that the namespaces are still those of the pod.
 //
 // The pod must run; the configuration is good until it is stopped.
 func Patch(pod *sandbox.Sandbox, spec *specs.Spec, hook []string) error {
@@ -49,7 +50,9 @@ func Patch(pod *sandbox.Sandbox, spec *specs.Spec, hook []string) error {
 			}
 		}
 	}
-	for name, path := range sandbox.MemberFiles() {
+	files := sandbox.MemberFiles()
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		path := files[name]
 		if _, err := os.Stat(pod.File(name)); err != nil {
 			continue
 		}
@@ -59,23 +62,26 @@ func Patch(pod *sandbox.Sandbox, spec *specs.Spec, hook []string) error {
 			Options: []string{"bind", "nosuid", "nodev", "noexec"},
 		})
 	}
-	if slices.Contains(info.Share, sandbox.IPC) && len(hook) > 0 {
-		if spec.Hooks == nil {
-			spec.Hooks = new(specs.Hooks)
-		}
-		h := specs.Hook{Path: hook[0], Args: hook}
-		same := func(has specs.Hook) bool { return has.Path == h.Path && slices.Equal(has.Args, h.Args) }
-		if !slices.ContainsFunc(spec.Hooks.CreateRuntime, same) {
-			spec.Hooks.CreateRuntime = append(spec.Hooks.CreateRuntime, h)
-		}
+	if len(hook) == 0 {
+		return nil
 	}
+	if spec.Hooks == nil {
+		spec.Hooks = new(specs.Hooks)
+	}
+	// One that was put there before, for whatever pod, is replaced.
+	spec.Hooks.CreateRuntime = slices.DeleteFunc(spec.Hooks.CreateRuntime, func(has specs.Hook) bool {
+		return has.Path == hook[0] && len(has.Args) > 1 && len(hook) > 1 && has.Args[1] == hook[1]
+	})
+	spec.Hooks.CreateRuntime = append(spec.Hooks.CreateRuntime, specs.Hook{Path: hook[0], Args: hook})
 	return nil
 }
 
-// AttachShm mounts the pod's /dev/shm in a container that an OCI runtime has
-// created and not yet started. root is the container's root filesystem as the
+// Joined completes a container that an OCI runtime has created in the pod and not
+// yet started: it makes sure that the container is in the pod's namespaces, since
+// the paths in a configuration may have come to mean those of another process, and
+// mounts the pod's /dev/shm. root is the container's root filesystem as the
 // bundle's configuration has it.
-func AttachShm(ctx context.Context, pod *sandbox.Sandbox, state *specs.State, root string) error {
+func Joined(ctx context.Context, pod *sandbox.Sandbox, state *specs.State, root string) error {
 	if !filepath.IsAbs(root) {
 		root = filepath.Join(state.Bundle, root)
 	}
@@ -89,6 +95,9 @@ func AttachShm(ctx context.Context, pod *sandbox.Sandbox, state *specs.State, ro
 		return fmt.Errorf("enter %v: %w", pod, err)
 	}
 	defer entry.Close()
+	if err := entry.Holds(state.Pid); err != nil {
+		return fmt.Errorf("container %q is not in %v: %w", state.ID, pod, err)
+	}
 	if entry.Shm == nil {
 		return nil
 	}

@@ -106,23 +106,27 @@ func (s *streams) addOutput(w io.Writer) error {
 	s.copy = append(s.copy, func() error {
 		defer s.outputs.Done()
 		_, err := io.Copy(w, ours)
+		ours.Close() // if w fails, the program shall not wait for ever
 		return err
 	})
 	return nil
 }
 
 // openTerminal makes a terminal for a program, and connects its master side.
-func openTerminal(size *specs.Box, stdio IO) (*os.File, *streams, error) {
+func openTerminal(p *specs.Process, stdio IO) (*os.File, *streams, error) {
 	master, slave, err := openPTY()
 	if err != nil {
 		return nil, nil, fmt.Errorf("open terminal: %w", err)
 	}
-	if size != nil && size.Width <= 65535 && size.Height <= 65535 {
-		if err := resize(master, uint16(size.Width), uint16(size.Height)); err != nil {
-			master.Close()
-			slave.Close()
-			return nil, nil, err
-		}
+	// The program may open it by its name.
+	err = slave.Chown(int(p.User.UID), -1)
+	if size := p.ConsoleSize; size != nil && err == nil {
+		err = resize(master, uint16(size.Width), uint16(size.Height))
+	}
+	if err != nil {
+		master.Close()
+		slave.Close()
+		return nil, nil, err
 	}
 	s := &streams{
 		child: []*os.File{slave, slave, slave},
@@ -131,7 +135,10 @@ func openTerminal(size *specs.Box, stdio IO) (*os.File, *streams, error) {
 	}
 	if stdio.Stdin != nil {
 		s.copy = append(s.copy, func() error {
-			_, _ = io.Copy(master, stdio.Stdin)
+			if _, err := io.Copy(master, stdio.Stdin); err == nil {
+				// What says to a terminal that there is no more: VEOF.
+				_, _ = master.Write([]byte{4})
+			}
 			return nil
 		})
 	}

@@ -55,8 +55,8 @@ func (a *app) create() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			fmt.Fprintln(cmd.OutOrStdout(), pod.ID())
-			return nil
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), pod.ID())
+			return err
 		},
 	}
 	fl := cmd.Flags()

@@ -101,23 +101,31 @@ func needRoot() error {
 	return nil
 }
 
-// needCapabilities compares the effective set with what podbox uses.
+// A capability is one of capabilities(7).
+type capability struct {
+	name string
+	bit  int
+}
+
 func needCapabilities() error {
+	return haveCapabilities(
+		capability{"CAP_SYS_ADMIN", unix.CAP_SYS_ADMIN}, capability{"CAP_NET_ADMIN", unix.CAP_NET_ADMIN},
+		capability{"CAP_SYS_PTRACE", unix.CAP_SYS_PTRACE}, capability{"CAP_SYS_CHROOT", unix.CAP_SYS_CHROOT},
+		capability{"CAP_KILL", unix.CAP_KILL}, capability{"CAP_SETUID", unix.CAP_SETUID},
+		capability{"CAP_SETGID", unix.CAP_SETGID}, capability{"CAP_SETPCAP", unix.CAP_SETPCAP},
+		capability{"CAP_DAC_OVERRIDE", unix.CAP_DAC_OVERRIDE},
+	)
+}
+
+// haveCapabilities compares the effective set with what is wanted.
+func haveCapabilities(wanted ...capability) error {
 	var data [2]unix.CapUserData
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	if err := unix.Capget(&header, &data[0]); err != nil {
 		return os.NewSyscallError("capget", err)
 	}
 	var missing []string
-	for _, c := range []struct {
-		name string
-		bit  int
-	}{
-		{"CAP_SYS_ADMIN", unix.CAP_SYS_ADMIN}, {"CAP_NET_ADMIN", unix.CAP_NET_ADMIN},
-		{"CAP_SYS_PTRACE", unix.CAP_SYS_PTRACE}, {"CAP_SYS_CHROOT", unix.CAP_SYS_CHROOT},
-		{"CAP_KILL", unix.CAP_KILL}, {"CAP_SETUID", unix.CAP_SETUID}, {"CAP_SETGID", unix.CAP_SETGID},
-		{"CAP_SETPCAP", unix.CAP_SETPCAP}, {"CAP_DAC_OVERRIDE", unix.CAP_DAC_OVERRIDE},
-	} {
+	for _, c := range wanted {
 		if data[c.bit/32].Effective&(1<<(c.bit%32)) == 0 {
 			missing = append(missing, c.name)
 		}
@@ -221,15 +229,7 @@ func wantPath(path string) error {
 }
 
 func wantResource() error {
-	var data [2]unix.CapUserData
-	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	if err := unix.Capget(&header, &data[0]); err != nil {
-		return os.NewSyscallError("capget", err)
-	}
-	if data[0].Effective&(1<<unix.CAP_SYS_RESOURCE) == 0 {
-		return errors.New("CAP_SYS_RESOURCE is missing")
-	}
-	return nil
+	return haveCapabilities(capability{"CAP_SYS_RESOURCE", unix.CAP_SYS_RESOURCE})
 }
 
 func wantRange() error {

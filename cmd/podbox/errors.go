@@ -85,7 +85,7 @@ func hint(err error) string {
 		return "choose a free range by --ip-range or --ip6-range, or an address by --ip or --ip6"
 	case errors.Is(err, netns.ErrExhausted):
 		return "remove pods, or choose another range by --ip-range or --ip6-range"
-	case errors.Is(err, unix.ENOSPC):
+	case errors.Is(err, unix.ENOSPC) && !strings.Contains(err.Error(), "stdout"):
 		return "the filesystem is full: podbox keeps its records in --root"
 	case errors.Is(err, unix.EROFS):
 		return "remount it read-write"

@@ -25,7 +25,10 @@ import (
 type host struct {
 	root  string
 	netns string // as /proc/PID/ns/net has it
+	ns    *os.File
 	links []string
+
+	patience *time.Timer
 }
 
 // newHost moves the calling goroutine, for the rest of its life, to a new network
@@ -48,8 +51,22 @@ func newHost(root string) (*host, error) {
 	if h.netns, err = os.Readlink("/proc/thread-self/ns/net"); err != nil {
 		return nil, err
 	}
-	h.links, err = links()
-	return h, err
+	if h.ns, err = os.Open("/proc/thread-self/ns/net"); err != nil {
+		return nil, err
+	}
+	if h.links, err = links(); err != nil {
+		h.ns.Close()
+		return nil, err
+	}
+	// A program that hangs fails its test, not all of them.
+	h.patience = time.AfterFunc(30*time.Second, h.kill)
+	return h, nil
+}
+
+// join moves the calling goroutine, for the rest of its life, to the host.
+func (h *host) join() error {
+	runtime.LockOSThread()
+	return os.NewSyscallError("setns", unix.Setns(int(h.ns.Fd()), unix.CLONE_NEWNET))
 }
 
 // newTestHost is newHost for a test that is no script. What the test leaves fails
@@ -79,6 +96,13 @@ func (h *host) leave(t testing.TB) {
 			t.Errorf("left behind: %s", what)
 		}
 	}
+	h.patience.Stop()
+	h.kill()
+	h.ns.Close()
+}
+
+// kill ends all processes of a host.
+func (h *host) kill() {
 	for pid := range h.processes() {
 		_ = unix.Kill(pid, unix.SIGKILL)
 	}
@@ -109,20 +133,36 @@ func (h *host) left() []string {
 		}
 	}
 	// The directories stay, and of leases the cursors.
-	for _, pattern := range []string{"*", "pods/*", "names/*", "leases/*"} {
-		paths, _ := filepath.Glob(filepath.Join(h.root, pattern))
-		for _, path := range paths {
-			name, _ := filepath.Rel(h.root, path)
-			if !slices.Contains([]string{"pods", "names", "leases"}, name) && !strings.HasPrefix(name, "leases/next-") {
-				left = append(left, "file "+path)
+	for _, root := range h.roots() {
+		for _, pattern := range []string{"*", "pods/*", "names/*", "leases/*"} {
+			paths, _ := filepath.Glob(filepath.Join(root, pattern))
+			for _, path := range paths {
+				name, _ := filepath.Rel(root, path)
+				if !slices.Contains([]string{"pods", "names", "leases"}, name) && !strings.HasPrefix(name, "leases/next-") {
+					left = append(left, "file "+path)
+				}
 			}
 		}
 	}
 	return left
 }
 
-// processes returns the command lines of the processes that have this host's root
-// on it, or in their environment: pauses, podbox, and what that has started.
+// roots returns where podbox has been used on this host: h.root, and what a script
+// has given as --root beside it or one below.
+func (h *host) roots() []string {
+	var roots []string
+	for _, pattern := range []string{"*/pods", "*/*/pods"} {
+		paths, _ := filepath.Glob(filepath.Join(filepath.Dir(h.root), pattern))
+		for _, path := range paths {
+			roots = append(roots, filepath.Dir(path))
+		}
+	}
+	return roots
+}
+
+// processes returns the command lines of the processes that have a path beside
+// this host's root on it, or that root in their environment: pauses, podbox, and
+// what that has started.
 func (h *host) processes() map[int]string {
 	found := make(map[int]string)
 	entries, _ := os.ReadDir("/proc")
@@ -136,8 +176,8 @@ func (h *host) processes() map[int]string {
 			continue
 		}
 		environ, _ := os.ReadFile(filepath.Join("/proc", e.Name(), "environ"))
-		words := slices.Concat(cmdline, []byte{0}, environ, []byte{0})
-		if bytes.Contains(words, []byte("\x00"+h.root+"\x00")) || bytes.Contains(words, []byte("\x00ROOT="+h.root+"\x00")) {
+		environ = slices.Concat([]byte{0}, environ, []byte{0})
+		if bytes.Contains(cmdline, []byte("\x00"+filepath.Dir(h.root)+"/")) || bytes.Contains(environ, []byte("\x00ROOT="+h.root+"\x00")) {
 			found[pid] = strings.TrimSpace(string(bytes.ReplaceAll(cmdline, []byte{0}, []byte{' '})))
 		}
 	}

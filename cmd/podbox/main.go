@@ -43,9 +43,15 @@ semaphores and shared memory, for programs and containers that come and go.`,
 		Example: `  podbox create web
   podbox exec web -- ip addr
   podbox rm web`,
-		Args:          cobra.NoArgs,
+		Args:          cobra.ArbitraryArgs,
 		SilenceErrors: true,
 		SilenceUsage:  true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return fmt.Errorf("no command %q: podbox --help lists those there are", args[0])
+			}
+			return cmd.Help()
+		},
 	}
 	f := cmd.PersistentFlags()
 	f.StringVar(&a.root, "root", sandbox.DefaultRoot, "directory of the pods' records")

@@ -54,7 +54,7 @@ func (a *app) ociHook() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return launcher.AttachShm(cmd.Context(), pod, &state, config.Root.Path)
+			return launcher.Joined(cmd.Context(), pod, &state, config.Root.Path)
 		},
 	}
 }

@@ -4,9 +4,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"text/template"
+	"unicode"
 
 	"github.com/goccy/go-yaml"
 	"github.com/spf13/cobra"
@@ -41,7 +43,9 @@ func (o *output) template() (*template.Template, error) {
 	}
 	t, err := template.New("format").Option("missingkey=error").Funcs(template.FuncMap{
 		"json": func(v any) (string, error) { b, err := json.Marshal(v); return string(b), err },
-		"join": strings.Join,
+		"join": func(list any, sep string) string {
+			return strings.Join(strings.Fields(strings.Trim(fmt.Sprint(list), "[]")), sep)
+		},
 	}).Parse(o.format)
 	if err != nil {
 		return nil, fmt.Errorf("format %q: %w", o.format, err)
@@ -76,11 +80,23 @@ func encode(w io.Writer, form string, v any) error {
 	return err
 }
 
+// printable quotes what a terminal could take for a command, or a reader for
+// another row: some names are chosen by programs in pods.
+func printable(s string) string {
+	if strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return strconv.Quote(s)
+	}
+	return s
+}
+
 // table writes rows under titles, in columns.
 func table(w io.Writer, titles []string, rows [][]string) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
 	fmt.Fprintln(tw, strings.Join(titles, "\t"))
 	for _, row := range rows {
+		for i := range row {
+			row[i] = printable(row[i])
+		}
 		fmt.Fprintln(tw, strings.Join(row, "\t"))
 	}
 	return tw.Flush()

@@ -27,12 +27,21 @@ func init() { runtime.LockOSThread() }
 // $ROOT stands for the --root that a script would have to give each time; one
 // that it does give wins.
 func TestMain(m *testing.M) {
+	// A program built by go test -race sleeps for a second before it ends.
+	if _, set := os.LookupEnv("GORACE"); !set {
+		os.Setenv("GORACE", "atexit_sleep_ms=0")
+	}
 	testscript.Main(m, map[string]func(){
 		"podbox": func() {
 			runtime.UnlockOSThread()
 			args := os.Args[1:]
 			if root := os.Getenv("ROOT"); root != "" {
-				args = append([]string{"--root", root}, args...)
+				// After the verb, which podbox expects to come first.
+				at := 0
+				if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
+					at = 1
+				}
+				args = slices.Insert(slices.Clone(args), at, "--root", root)
 			}
 			os.Exit(run(args))
 		},
@@ -57,6 +66,7 @@ var unprivileged = []string{"completion", "nonroot", "version"}
 //	until PROGRAM...     run a program again and again, until it succeeds
 //	let NAME PROGRAM...  set a variable to what a program prints
 //	signal NAME PID      send a signal
+//	gone PID             wait until a process has ended
 //	talk listen ADDR TEXT, talk dial ADDR, talk mq NAME TEXT
 //	                     a TCP server that says one thing, its client, and
 //	                     a sender to a POSIX message queue
@@ -93,6 +103,7 @@ func TestScript(t *testing.T) {
 			"until":  until,
 			"let":    let,
 			"signal": signalCmd,
+			"gone":   gone,
 		},
 	})
 }
@@ -195,6 +206,22 @@ func signalCmd(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("signal: PID %q", args[1])
 	}
 	ts.Check(unix.Kill(pid, unix.SignalNum("SIG"+args[0])))
+}
+
+// gone counts a zombie as gone: when it is reaped is up to the machine's init.
+func gone(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg || len(args) != 1, "gone PID")
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		cmdline, err := os.ReadFile("/proc/" + args[0] + "/cmdline")
+		if err != nil || len(cmdline) == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("process %s is still there", args[0])
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
 }
 
 // TestHostOfScript holds what all scripts rely on: that the programs which a
