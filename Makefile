@@ -1,0 +1,141 @@
+# podbox: what a developer types. `make` alone lists it.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+GO ?= go
+SUDO ?= sudo
+PKGS ?= ./...
+FUZZTIME ?= 10s
+BENCH ?= .
+BENCHTIME ?= 1s
+TESTFLAGS ?=
+
+VERSION ?= $(shell git describe --tags --match 'v*' --always --dirty 2>/dev/null)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+
+# Tests and benchmarks make namespaces and links. Where we are not root, only the
+# compiled test programs are given to sudo: they change nothing in the user's
+# caches.
+ifneq ($(shell id -u),0)
+AS_ROOT := -exec '$(SUDO) env "PATH=$(PATH)" "HOME=$(HOME)" PODBOX_PRIVILEGED=1'
+ASK := $(SUDO) -v
+else
+AS_ROOT :=
+ASK := :
+endif
+export PODBOX_PRIVILEGED := 1
+
+# The compiler whose output is committed as internal/pause/pause_linux_*.
+PAUSE_CC := 12.2.0
+
+##@ Build
+
+.PHONY: build
+build: ## Build bin/podbox and bin/podtalk, static, without a C compiler
+	@mkdir -p bin
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/podbox ./cmd/podbox
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o bin/podtalk ./examples/podtalk
+
+.PHONY: install
+install: build ## Install bin/podbox in $(PREFIX)/bin (PREFIX=/usr/local)
+	install -D -m 0755 bin/podbox '$(DESTDIR)$(PREFIX)/bin/podbox'
+
+.PHONY: generate
+generate: ## Rebuild the pause for amd64 and arm64 (needs gcc for both)
+	$(GO) generate ./...
+
+.PHONY: clean
+clean: ## Remove what was built
+	rm -rf bin
+
+##@ See it work
+
+.PHONY: demo
+demo: build ## Show the main job on real programs (asks sudo for root)
+	@hack/demo.sh
+
+##@ Check
+
+.PHONY: test
+test: ## Run every test (asks sudo for root)
+	@$(ASK)
+	$(GO) test -count=1 -timeout 10m $(AS_ROOT) $(TESTFLAGS) $(PKGS)
+
+.PHONY: race
+race: ## Run every test with the race detector (needs a C compiler)
+	@$(ASK)
+	CGO_ENABLED=1 $(GO) test -count=1 -timeout 15m -race $(AS_ROOT) $(TESTFLAGS) $(PKGS)
+
+.PHONY: fuzz
+fuzz: ## Fuzz each fuzz target for FUZZTIME (10s)
+	@$(GO) list $(PKGS) | while read -r pkg; do \
+		{ $(GO) test -list '^Fuzz' "$$pkg" | grep '^Fuzz' || true; } | while read -r target; do \
+			echo "$$pkg $$target"; \
+			$(GO) test -run='^$$' -fuzz="^$$target\$$" -fuzztime=$(FUZZTIME) "$$pkg" </dev/null; \
+		done; \
+	done
+
+LINTS := lint-format lint-vet lint-vet-arm64 lint-static lint-module lint-shell lint-pause
+
+.PHONY: lint $(LINTS)
+lint: ## Run every linter: gofumpt, go vet, staticcheck, go.mod, shellcheck, the pause
+	@$(MAKE) --no-print-directory --keep-going $(LINTS)
+
+lint-format:
+	@files=$$($(GO) tool gofumpt -l .); \
+	[[ -z $$files ]] || { $(GO) tool gofumpt -d $$files || true; echo 'cure: go tool gofumpt -w .'; exit 1; }
+	@echo 'ok   gofumpt'
+
+lint-vet:
+	@$(GO) vet ./... && echo 'ok   go vet'
+
+lint-vet-arm64:
+	@GOARCH=arm64 $(GO) vet ./... && echo 'ok   go vet, arm64'
+
+lint-static:
+	@$(GO) tool staticcheck ./... && echo 'ok   staticcheck'
+
+lint-module:
+	@$(GO) mod tidy -diff && $(GO) mod verify >/dev/null && echo 'ok   go.mod, go.sum'
+
+lint-shell:
+	@if command -v shellcheck >/dev/null; then \
+		shellcheck .ci/run hack/*.sh internal/pause/build.sh && echo 'ok   shellcheck'; \
+	else echo '--   shellcheck is not installed'; fi
+
+# The same compiler gives the same bytes, another need not.
+lint-pause:
+	@tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT; \
+	for arch in amd64:x86_64 arm64:aarch64; do \
+		cc=$${arch#*:}-linux-gnu-gcc arch=$${arch%:*}; \
+		found=$$($$cc -dumpfullversion 2>/dev/null || true); \
+		if [[ $$found != $(PAUSE_CC) ]]; then \
+			echo "--   pause, $$arch: $$cc is $${found:-not installed}, not $(PAUSE_CC)"; continue; \
+		fi; \
+		CC_AMD64=x86_64-linux-gnu-gcc internal/pause/build.sh "$$tmp" $$arch; \
+		cmp "$$tmp/pause_linux_$$arch" internal/pause/pause_linux_$$arch || { echo 'cure: make generate'; exit 1; }; \
+		echo "ok   pause, $$arch, is what its source gives"; \
+	done
+
+##@ Measure
+
+.PHONY: bench
+bench: ## Run the Go benchmarks (BENCH=., BENCHTIME=1s; asks sudo for root)
+	@$(ASK)
+	$(GO) test -count=1 -timeout 30m -run='^$$' -bench='$(BENCH)' -benchtime=$(BENCHTIME) -benchmem $(AS_ROOT) $(PKGS)
+
+.PHONY: bench-peers
+bench-peers: build ## Measure whole commands beside podman, runc, bwrap, ip netns, nsenter
+	$(if $(AS_ROOT),$(SUDO) env "PATH=$(PATH)" )hack/bench-peers.sh
+
+##@ Help
+
+.PHONY: help
+help: ## Print this
+	@awk 'BEGIN { FS = ":.*## "; print "usage: make TARGET" } \
+		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
