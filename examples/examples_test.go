@@ -106,8 +106,11 @@ func makeBundle(t *testing.T, program string, args []string) string {
 			{Destination: "/dev", Type: "tmpfs", Source: "tmpfs"},
 		},
 		Linux: &specs.Linux{Namespaces: []specs.LinuxNamespace{
-			{Type: specs.PIDNamespace}, {Type: specs.MountNamespace},
-			{Type: specs.NetworkNamespace}, {Type: specs.IPCNamespace}, {Type: specs.UTSNamespace},
+			{Type: specs.PIDNamespace},
+			{Type: specs.MountNamespace},
+			{Type: specs.NetworkNamespace},
+			{Type: specs.IPCNamespace},
+			{Type: specs.UTSNamespace},
 		}},
 	}
 	if b, err = json.Marshal(spec); err != nil {

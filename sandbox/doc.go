@@ -37,7 +37,10 @@
 // from many processes, at once. The package needs root: CAP_SYS_ADMIN,
 // CAP_NET_ADMIN, CAP_SYS_PTRACE and what they imply. It prints nothing, installs
 // no signal handler, changes nothing of the calling process and leaves no thread
-// behind. Kernel floor: Linux 5.12.
+// behind. Kernel floor: Linux 5.12. Before Linux 6.18, which numbers
+// namespaces for good, programs that survive their pause are recognised by the
+// pod's link or /dev/shm only; one that has neither runs on, unnoticed, in a pod
+// that reads stopped.
 //
 // A pause is a child of the process that brought its pod up and outlives it. While
 // that process lives it must not treat SIGCHLD as ignored with SA_NOCLDWAIT and

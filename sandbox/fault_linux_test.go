@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/podbox/podbox/internal/steps"
+	"github.com/podbox/podbox/internal/testenv"
 )
 
 // A trial is an operation on a pod in a known situation.
@@ -59,6 +60,7 @@ func do1(t *testing.T, rt *Runtime, verb string) {
 // Each step of each operation fails in turn. The error names the step; a create
 // leaves nothing; anything else can be repeated, or the pod removed.
 func TestFailEachStep(t *testing.T) {
+	testenv.NeedRoot(t)
 	for _, tt := range trials {
 		t.Run(tt.name, func(t *testing.T) {
 			for n := 1; ; n++ {
@@ -145,6 +147,7 @@ func clear1(t *testing.T, rt *Runtime) {
 // The process is killed before each step of each operation in turn. Then Sweep,
 // or doing it again, and Remove leave nothing.
 func TestKillAtEachStep(t *testing.T) {
+	testenv.NeedRoot(t)
 	for _, tt := range trials {
 		t.Run(tt.name, func(t *testing.T) {
 			for n := 1; ; n++ {

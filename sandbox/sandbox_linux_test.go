@@ -278,7 +278,7 @@ func TestStopGrace(t *testing.T) {
 func TestOrphansAreMembers(t *testing.T) {
 	rt, before := newRuntime(t, nil)
 	s := create(t, rt, Spec{})
-	joinPod(t, s, "sh", "-c", "for i in 1 2 3 4 5; do setsid sleep 1000 & done").Wait()
+	joinPod(t, s, "sh", "-c", "for i in 1 2 3 4 5; do setsid sleep 1000 & done")
 	eventually(t, "orphans", func() bool { pids, _ := s.Members(); return len(pids) == 5 })
 	if err := s.Kill(bg, unix.SIGKILL); err != nil {
 		t.Fatal(err)

@@ -142,7 +142,7 @@ func needKernel() error {
 	if err == unix.ENOSYS {
 		var u unix.Utsname
 		_ = unix.Uname(&u)
-		return fmt.Errorf("Linux %s has no mount_setattr", unix.ByteSliceToString(u.Release[:]))
+		return fmt.Errorf("kernel %s has no mount_setattr", unix.ByteSliceToString(u.Release[:]))
 	}
 	return nil
 }

@@ -80,12 +80,24 @@ type verb struct {
 
 func (a *app) verbs() []verb {
 	return []verb{
-		{"create", "pod", a.create}, {"ls", "pod", a.ls}, {"inspect", "pod", a.inspect}, {"exists", "pod", a.exists},
-		{"start", "pod", a.start}, {"stop", "pod", a.stop}, {"restart", "pod", a.restart}, {"rm", "pod", a.rm},
+		{"create", "pod", a.create},
+		{"ls", "pod", a.ls},
+		{"inspect", "pod", a.inspect},
+		{"exists", "pod", a.exists},
+		{"start", "pod", a.start},
+		{"stop", "pod", a.stop},
+		{"restart", "pod", a.restart},
+		{"rm", "pod", a.rm},
 		{"prune", "pod", a.prune},
-		{"exec", "use", a.exec}, {"kill", "use", a.kill}, {"wait", "use", a.wait}, {"ipc", "use", a.ipc},
-		{"spec", "use", a.spec}, {"oci-hook", "use", a.ociHook},
-		{"gc", "host", a.gc}, {"doctor", "host", a.doctor}, {"version", "host", a.version},
+		{"exec", "use", a.exec},
+		{"kill", "use", a.kill},
+		{"wait", "use", a.wait},
+		{"ipc", "use", a.ipc},
+		{"spec", "use", a.spec},
+		{"oci-hook", "use", a.ociHook},
+		{"gc", "host", a.gc},
+		{"doctor", "host", a.doctor},
+		{"version", "host", a.version},
 	}
 }
 

@@ -289,7 +289,8 @@ func (p *Program) start(flags uint64, sig Signals) (*child, error) {
 		// Right before the first exec: until then the child must not run
 		// a handler. CLONE_CLEAR_SIGHAND has reset them all.
 		p.insert(p.execs[0], "rt_sigprocmask", call{nr: unix.SYS_RT_SIGPROCMASK, args: [6]uintptr{
-			unix.SIG_SETMASK, uintptr(unsafe.Pointer(&k.old)), 0, sigsetSize}})
+			unix.SIG_SETMASK, uintptr(unsafe.Pointer(&k.old)), 0, sigsetSize,
+		}})
 	}
 	if len(p.calls) == 0 {
 		return nil, unix.EINVAL
@@ -407,11 +408,9 @@ type cloneArgs struct {
 	flags      uint64
 	pidfd      uint64
 	childTID   uint64
-	parentTID  uint64
+	_          uint64 // parent_tid
 	exitSignal uint64
-	stack      uint64
-	stackSize  uint64
-	tls        uint64
+	_          [3]uint64 // stack, stack_size, tls
 }
 
 // clone3 makes a child that makes the n calls and ends. In the parent it
