@@ -74,11 +74,11 @@ func HostMTU() int {
 	if dev == "" {
 		return 1500
 	}
-	link, err := netlink.LinkByName(dev)
+	req, err := linkRequest(dev, unix.SIOCGIFMTU)
 	if err != nil {
 		return 1500
 	}
-	return link.Attrs().MTU
+	return int(req.Uint32())
 }
 
 // defaultLink returns the link of the IPv4 default route with the lowest metric,

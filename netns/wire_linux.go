@@ -79,16 +79,26 @@ func Connected(link string) bool { return linkIndex(link) != 0 }
 
 // linkIndex returns the index of a link of the host, 0 if there is none.
 func linkIndex(link string) int {
-	s, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	req, err := linkRequest(link, unix.SIOCGIFINDEX)
 	if err != nil {
 		return 0
 	}
+	return int(req.Uint32())
+}
+
+// linkRequest asks a question of netdevice(7) about a link: a system call or
+// three, where netlink would tell everything about it.
+func linkRequest(link string, request uint) (*unix.Ifreq, error) {
+	s, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("socket", err)
+	}
 	defer unix.Close(s)
 	req, err := unix.NewIfreq(link)
-	if err != nil || unix.IoctlIfreq(s, unix.SIOCGIFINDEX, req) != nil {
-		return 0
+	if err != nil {
+		return nil, err
 	}
-	return int(req.Uint32())
+	return req, os.NewSyscallError("ioctl", unix.IoctlIfreq(s, request, req))
 }
 
 // Leads reports whether the pair of the host's link ends in the network namespace

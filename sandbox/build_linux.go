@@ -135,7 +135,7 @@ func (b *build) upPlan() []steps.Step {
 		Do:   func(context.Context) error { return writeFiles(b.rt.podDir(b.rec.ID), b.rec) },
 	}, {
 		Name: "pause",
-		Text: "start the pause in new namespaces: " + join(spec.owned()),
+		Text: b.pauseText(),
 		Back: "end the pause, and with it the namespaces",
 		Do:   b.startPause,
 		Undo: func(context.Context) error { b.pause.abandon(); return nil },
@@ -143,7 +143,10 @@ func (b *build) upPlan() []steps.Step {
 	if spec.owns(Net) {
 		plan = append(plan, b.wireStep())
 	}
-	return append(plan, b.settingsStep(), b.commitStep())
+	if len(spec.Sysctls) > 0 {
+		plan = append(plan, b.sysctlStep())
+	}
+	return append(plan, b.commitStep())
 }
 
 func (b *build) wireStep() steps.Step {
@@ -337,32 +340,28 @@ func (b *build) inNet(f func(*netns.NS) error) error {
 	return f(ns)
 }
 
-func (b *build) settingsStep() steps.Step {
-	return steps.Step{Name: "settings", Text: b.settingsText(), Do: b.applySettings}
-}
-
-func (b *build) settingsText() string {
-	var parts []string
+func (b *build) pauseText() string {
+	text := "start the pause in new namespaces: " + join(b.rec.Spec.owned())
 	if h := b.rec.Spec.Hostname; h != "" {
-		parts = append(parts, "hostname "+h)
+		text += "; host name " + h
 	}
-	for _, k := range slices.Sorted(maps.Keys(b.rec.Spec.Sysctls)) {
-		parts = append(parts, k+"="+b.rec.Spec.Sysctls[k])
-	}
-	if len(parts) == 0 {
-		return "set nothing"
-	}
-	return "set " + strings.Join(parts, ", ")
+	return text
 }
 
-// applySettings sets hostname and sysctls from a thread in the pod's namespaces.
-func (b *build) applySettings(context.Context) error {
-	spec := &b.rec.Spec
-	if spec.Hostname == "" && len(spec.Sysctls) == 0 {
-		return nil
+// sysctlStep sets the sysctls of the namespaces that are new.
+func (b *build) sysctlStep() steps.Step {
+	var words []string
+	for _, k := range slices.Sorted(maps.Keys(b.rec.Spec.Sysctls)) {
+		words = append(words, k+"="+b.rec.Spec.Sysctls[k])
 	}
+	return steps.Step{Name: "sysctls", Text: "set " + strings.Join(words, ", "), Do: b.setSysctls}
+}
+
+// setSysctls works from a thread in the pod's namespaces.
+func (b *build) setSysctls(context.Context) error {
+	spec := &b.rec.Spec
 	flags := 0
-	for _, n := range []Namespace{Net, IPC, UTS} {
+	for _, n := range []Namespace{Net, IPC} {
 		if spec.owns(n) {
 			flags |= n.flag()
 		}
@@ -370,11 +369,6 @@ func (b *build) applySettings(context.Context) error {
 	return nsthread.Do(func() error {
 		if err := nsthread.Join(b.pause.pidfd, flags); err != nil {
 			return err
-		}
-		if spec.Hostname != "" {
-			if err := unix.Sethostname([]byte(spec.Hostname)); err != nil {
-				return fmt.Errorf("hostname %q: %w", spec.Hostname, os.NewSyscallError("sethostname", err))
-			}
 		}
 		for _, k := range slices.Sorted(maps.Keys(spec.Sysctls)) {
 			if err := setSysctl(k, spec.Sysctls[k]); err != nil {

@@ -186,7 +186,11 @@ func makeShm(ctx context.Context, rec *record, dir string) error {
 	// one takes the lock.
 	var lock *flock.Lock
 	err := nsthread.Do(func() (err error) {
-		lock, err = flock.Wait(ctx, filepath.Join(dir, shmLock), flock.Exclusive)
+		path := filepath.Join(dir, shmLock)
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			return err
+		}
+		lock, err = flock.Wait(ctx, path, flock.Exclusive)
 		return err
 	})
 	if err != nil {

@@ -35,10 +35,8 @@ func (s *Spec) files() []string {
 }
 
 func writeFiles(dir string, rec *record) error {
-	for _, name := range []string{shmLock, turnstile} {
-		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
-			return err
-		}
+	if err := os.WriteFile(filepath.Join(dir, turnstile), nil, 0o600); err != nil {
+		return err
 	}
 	for _, name := range rec.Spec.files() {
 		var b []byte

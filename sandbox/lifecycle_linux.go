@@ -176,8 +176,8 @@ func (b *build) healPlan() []steps.Step {
 	if anew(Net) || b.rec.wired() && !netns.Connected(b.rec.link()) {
 		plan = append(plan, b.wireStep())
 	}
-	if slices.ContainsFunc([]Namespace{Net, IPC, UTS}, anew) {
-		plan = append(plan, b.settingsStep())
+	if len(b.rec.Spec.Sysctls) > 0 && (anew(Net) || anew(IPC)) {
+		plan = append(plan, b.sysctlStep())
 	}
 	return append(plan, b.commitStep())
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 
@@ -218,6 +219,9 @@ func (rt *Runtime) startPause(ctx context.Context, rec *record, fresh []Namespac
 		}
 		var p spawn.Program
 		p.Call("setsid", unix.SYS_SETSID)
+		if name := []byte(rec.Spec.Hostname); len(name) > 0 && slices.Contains(fresh, UTS) {
+			p.Call("sethostname", unix.SYS_SETHOSTNAME, spawn.Pointer(&p, &name[0]), uintptr(len(name)))
+		}
 		if err := p.Files(fds); err != nil {
 			return err
 		}

@@ -1,7 +1,6 @@
 package sandbox
 
 import (
-	"bytes"
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
@@ -116,13 +115,11 @@ func (r *record) check(id string) error {
 // write replaces the record in a pod's directory: it is there whole, or the old
 // one is.
 func (r *record) write(dir string) error {
-	var buf bytes.Buffer
-	e := json.NewEncoder(&buf)
-	e.SetIndent("", "\t")
-	if err := e.Encode(r); err != nil {
+	b, err := json.Marshal(r)
+	if err != nil {
 		return err
 	}
-	return replaceFile(filepath.Join(dir, recordFile), buf.Bytes(), 0o600)
+	return replaceFile(filepath.Join(dir, recordFile), append(b, '\n'), 0o600)
 }
 
 // replaceFile writes a file under another name and renames it. It does not sync:
