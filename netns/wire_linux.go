@@ -36,10 +36,22 @@ func Connect(ns *NS, link string, a Address, mtu int) error {
 	if err != nil {
 		return fmt.Errorf("mac %q: %w", a.MAC, ErrInvalid)
 	}
-	if err := connectHost(ns, link, a, mac, mtu); err != nil {
+	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	host, err := addPair(h, ns, link, mac, mtu)
+	if err != nil {
 		return fmt.Errorf("wire %s: %w", link, err)
 	}
-	if err := ns.Do(func() error { return connectPod(a) }); err != nil {
+	// The host's end is up, so the pod's end has a carrier from the start.
+	pod := make(chan error, 1)
+	go func() { pod <- ns.Do(func() error { return connectPod(a) }) }()
+	if err := connectHost(h, host, a, mac); err != nil {
+		return errors.Join(fmt.Errorf("wire %s: %w", link, err), <-pod)
+	}
+	if err := <-pod; err != nil {
 		return fmt.Errorf("wire %s in the pod: %w", Interface, err)
 	}
 	if err := awaitCarrier(link); err != nil {
@@ -112,14 +124,10 @@ func Leads(link string, pid int) bool {
 	return err == nil && id == l.Attrs().NetNsID
 }
 
-// connectHost makes both ends with one request, the pod's end in the pod from
-// the first moment: there is never a link to be moved, or left behind.
-func connectHost(ns *NS, name string, a Address, mac net.HardwareAddr, mtu int) error {
-	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
-	if err != nil {
-		return err
-	}
-	defer h.Close()
+// addPair makes both ends with one request, the pod's end in the pod from the
+// first moment: there is never a link to be moved, or left behind. The host's end
+// it sets up.
+func addPair(h *netlink.Handle, ns *NS, name string, mac net.HardwareAddr, mtu int) (*netlink.Veth, error) {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.MTU, attrs.HardwareAddr = name, mtu, gatewayMAC
 	veth := &netlink.Veth{
@@ -130,12 +138,17 @@ func connectHost(ns *NS, name string, a Address, mac net.HardwareAddr, mtu int) 
 		PeerMTU:          uint32(mtu),
 	}
 	if err := h.LinkAdd(veth); err != nil {
-		return fmt.Errorf("add veth pair: %w", err)
+		return nil, fmt.Errorf("add veth pair: %w", err)
 	}
+	if err := setUpHost(veth.Index); err != nil {
+		return nil, fmt.Errorf("set up: %w", err)
+	}
+	return veth, nil
+}
+
+// connectHost gives the host's end what it needs to reach the pod.
+func connectHost(h *netlink.Handle, veth *netlink.Veth, a Address, mac net.HardwareAddr) error {
 	index := veth.Index
-	if err := setUpHost(index, a.IP6.IsValid()); err != nil {
-		return fmt.Errorf("set up: %w", err)
-	}
 	for _, to := range families(a) {
 		if err := addAddress(h, veth, to.gatewayAddr()); err != nil {
 			return fmt.Errorf("add address %s: %w", to.gateway, err)
@@ -152,7 +165,7 @@ func connectHost(ns *NS, name string, a Address, mac net.HardwareAddr, mtu int) 
 		}
 	}
 	if a.IP6.IsValid() {
-		return forward6(name)
+		return forward6(veth.Name)
 	}
 	return nil
 }
@@ -166,16 +179,10 @@ func connectPod(a Address) error {
 	if err := loopbackUp(); err != nil {
 		return err
 	}
-	eth0, err := h.LinkByName(Interface)
-	if err != nil {
-		return err
-	}
-	index := eth0.Attrs().Index
+	index := linkIndex(Interface)
+	eth0 := &netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Index: index, Name: Interface}}
 	if err := setUpPod(index, a.IP6.IsValid()); err != nil {
 		return fmt.Errorf("set up: %w", err)
-	}
-	if err := awaitCarrier(Interface); err != nil {
-		return err
 	}
 	for _, to := range families(a) {
 		addr := &netlink.Addr{IPNet: host(to.pod), Flags: to.flags}
@@ -264,12 +271,12 @@ func setUpPod(index int, v6 bool) error {
 // setUpHost sets the host's end up, and IPv4 forwarding on for what comes in by
 // it, which this way needs no /proc/sys to write to. There is nobody to find on
 // the link by multicast; each link that has it costs all others a little.
-func setUpHost(index int, v6 bool) error {
+func setUpHost(index int) error {
 	const devconfForwarding = 1 // IPV4_DEVCONF_FORWARDING, linux/ip.h
 	inet := nl.NewRtAttr(unix.AF_INET|unix.NLA_F_NESTED, nil)
 	conf := inet.AddRtAttr(unix.IFLA_INET_CONF|unix.NLA_F_NESTED, nil)
 	conf.AddRtAttr(devconfForwarding, nl.Uint32Attr(1))
-	return setLink(index, unix.IFF_UP, unix.IFF_UP|unix.IFF_MULTICAST, v6, inet)
+	return setLink(index, unix.IFF_UP, unix.IFF_UP|unix.IFF_MULTICAST, IPv6(), inet)
 }
 
 // setLink changes those flags of a link that are in mask, and settings that belong

@@ -27,6 +27,7 @@ type build struct {
 	rec   *record
 	lock  *flock.Lock
 	pause *newborn
+	born  chan error // says that pause is there, or why not
 
 	// join are the namespaces that the pause joins rather than makes: those
 	// of a stranger, or those that survived the last pause.
@@ -58,6 +59,7 @@ func (rt *Runtime) Create(ctx context.Context, spec Spec) (*Sandbox, error) {
 		return nil, err
 	}
 	defer b.close()
+	rt.background.Go(rt.birth.prepare) // meanwhile; whoever needs it waits for it
 	if err := steps.Run(ctx, b.createPlan(), rt.hook); err != nil {
 		return nil, fmt.Errorf("create pod %q: %w", b.rec.Spec.Name, err)
 	}
@@ -114,32 +116,28 @@ func (b *build) createPlan() []steps.Step {
 			return b.rt.releaseName(ctx, b.rec.Spec.Name, b.rec.ID)
 		}),
 	}}
-	if b.rec.wired() {
-		plan = append(plan, steps.Step{
-			Name: "address",
-			Text: "take " + b.wantedAddress(),
-			Back: "give the addresses back",
-			Do:   b.takeAddress,
-			Undo: b.noted(func(context.Context) error { return b.rt.releaseAddress(b.rec) }),
-		})
+	if !b.rec.wired() {
+		return append(plan, b.upPlan()...)
 	}
-	return append(plan, b.upPlan()...)
+	return append(plan, b.upPlan(steps.Step{
+		Name: "address",
+		Text: "take " + b.wantedAddress(),
+		Back: "give the addresses back",
+		Do:   b.takeAddress,
+		Undo: b.noted(func(context.Context) error { return b.rt.releaseAddress(b.rec) }),
+	})...)
 }
 
-// upPlan is everything from a record with an address to a running pod.
-func (b *build) upPlan() []steps.Step {
+// upPlan is everything from a record to a running pod. What address does, if it is
+// given, and the kernel's work on the namespaces go on at the same time.
+func (b *build) upPlan(address ...steps.Step) []steps.Step {
 	spec := &b.rec.Spec
-	plan := []steps.Step{{
+	plan := append([]steps.Step{b.pauseStep()}, address...)
+	plan = append(plan, steps.Step{
 		Name: "files",
 		Text: "write " + strings.Join(spec.files(), ", "),
 		Do:   func(context.Context) error { return writeFiles(b.rt.podDir(b.rec.ID), b.rec) },
-	}, {
-		Name: "pause",
-		Text: b.pauseText(),
-		Back: "end the pause, and with it the namespaces",
-		Do:   b.startPause,
-		Undo: func(context.Context) error { b.pause.abandon(); return nil },
-	}}
+	}, b.namespacesStep())
 	if spec.owns(Net) {
 		plan = append(plan, b.wireStep())
 	}
@@ -147,6 +145,44 @@ func (b *build) upPlan() []steps.Step {
 		plan = append(plan, b.sysctlStep())
 	}
 	return append(plan, b.commitStep())
+}
+
+// pauseStep begins to start the pause. Until the pod is committed it ends by
+// itself if we do.
+func (b *build) pauseStep() steps.Step {
+	return steps.Step{
+		Name: "pause",
+		Text: b.pauseText(),
+		Back: "end the pause, and with it the namespaces",
+		Do: func(ctx context.Context) error {
+			b.born = make(chan error, 1)
+			go func() { b.born <- b.startPause(ctx) }()
+			return nil
+		},
+		Undo: func(context.Context) error {
+			_ = b.awaitPause()
+			b.pause.abandon()
+			return nil
+		},
+	}
+}
+
+// namespacesStep ends what pauseStep began.
+func (b *build) namespacesStep() steps.Step {
+	return steps.Step{
+		Name: "namespaces",
+		Text: "wait until the pause holds them",
+		Do:   func(context.Context) error { return b.awaitPause() },
+	}
+}
+
+func (b *build) awaitPause() error {
+	if b.born == nil {
+		return nil
+	}
+	err := <-b.born
+	b.born = nil
+	return err
 }
 
 func (b *build) wireStep() steps.Step {
@@ -342,6 +378,9 @@ func (b *build) inNet(f func(*netns.NS) error) error {
 
 func (b *build) pauseText() string {
 	text := "start the pause in new namespaces: " + join(b.rec.Spec.owned())
+	if len(b.joined) > 0 {
+		text = "start a pause in the namespaces that programs still hold: " + join(b.joined)
+	}
 	if h := b.rec.Spec.Hostname; h != "" {
 		text += "; host name " + h
 	}

@@ -156,13 +156,7 @@ func (b *build) startPlan() ([]steps.Step, error) {
 
 // healPlan gives surviving members a new pause.
 func (b *build) healPlan() []steps.Step {
-	plan := []steps.Step{{
-		Name: "pause",
-		Text: "start a pause in the namespaces that programs still hold: " + join(b.joined),
-		Back: "end the pause",
-		Do:   b.startPause,
-		Undo: func(context.Context) error { b.pause.abandon(); return nil },
-	}, {
+	plan := []steps.Step{b.pauseStep(), b.namespacesStep(), {
 		Name: "memory",
 		Text: "take over /dev/shm",
 		Do: func(context.Context) error {

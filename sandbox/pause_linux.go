@@ -52,6 +52,12 @@ func (b *birthplace) close() error {
 	return errors.Join(errs...)
 }
 
+// prepare does what takes long.
+func (b *birthplace) prepare() {
+	_, _ = proc.BootID()
+	_, _, _ = b.open() // an error comes again to whoever opens it
+}
+
 // open returns the two files, which stay the birthplace's.
 func (b *birthplace) open() (program, mounts *os.File, err error) {
 	b.mu.Lock()
