@@ -4,9 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"os"
-	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -24,6 +22,20 @@ func buildMounts(entry *sandbox.Entry) error {
 	}
 	if err := mnt.Propagate(unix.MS_SLAVE); err != nil {
 		return err
+	}
+	// Taken before anything is mounted, which could hide them.
+	files := make(map[string]*os.File)
+	defer func() {
+		for _, f := range files {
+			f.Close()
+		}
+	}()
+	for path, source := range entry.Files {
+		m, err := mnt.Clone(source, false)
+		if err != nil {
+			return err
+		}
+		files[path] = m
 	}
 	if err := nsthread.Join(entry.Pause, entry.Flags); err != nil {
 		return err
@@ -48,8 +60,8 @@ func buildMounts(entry *sandbox.Entry) error {
 			return err
 		}
 	}
-	for _, path := range slices.Sorted(maps.Keys(entry.Files)) {
-		if err := bind(entry.Files[path], path); err != nil {
+	for path, m := range files {
+		if err := attach(m, path); err != nil {
 			return err
 		}
 	}
@@ -66,15 +78,6 @@ func attach(m *os.File, path string) error {
 		return err
 	}
 	return nil
-}
-
-func bind(source, path string) error {
-	m, err := mnt.Clone(source, false)
-	if err != nil {
-		return err
-	}
-	defer m.Close()
-	return attach(m, path)
 }
 
 // sysMounts are the places below /sys where other filesystems use to be mounted.

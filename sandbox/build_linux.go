@@ -132,12 +132,12 @@ func (b *build) createPlan() []steps.Step {
 // given, and the kernel's work on the namespaces go on at the same time.
 func (b *build) upPlan(address ...steps.Step) []steps.Step {
 	spec := &b.rec.Spec
-	plan := append([]steps.Step{b.pauseStep()}, address...)
+	plan := append([]steps.Step{b.cloneStep()}, address...)
 	plan = append(plan, steps.Step{
 		Name: "files",
 		Text: "write " + strings.Join(spec.files(), ", "),
 		Do:   func(context.Context) error { return writeFiles(b.rt.podDir(b.rec.ID), b.rec) },
-	}, b.namespacesStep())
+	}, b.pauseStep())
 	if spec.owns(Net) {
 		plan = append(plan, b.wireStep())
 	}
@@ -147,11 +147,11 @@ func (b *build) upPlan(address ...steps.Step) []steps.Step {
 	return append(plan, b.commitStep())
 }
 
-// pauseStep begins to start the pause. Until the pod is committed it ends by
+// cloneStep begins to start the pause. Until the pod is committed it ends by
 // itself if we do.
-func (b *build) pauseStep() steps.Step {
+func (b *build) cloneStep() steps.Step {
 	return steps.Step{
-		Name: "pause",
+		Name: "clone",
 		Text: b.pauseText(),
 		Back: "end the pause, and with it the namespaces",
 		Do: func(ctx context.Context) error {
@@ -167,11 +167,11 @@ func (b *build) pauseStep() steps.Step {
 	}
 }
 
-// namespacesStep ends what pauseStep began.
-func (b *build) namespacesStep() steps.Step {
+// pauseStep ends what cloneStep began.
+func (b *build) pauseStep() steps.Step {
 	return steps.Step{
-		Name: "namespaces",
-		Text: "wait until the pause holds them",
+		Name: "pause",
+		Text: "wait until it holds them",
 		Do:   func(context.Context) error { return b.awaitPause() },
 	}
 }

@@ -156,7 +156,7 @@ func (b *build) startPlan() ([]steps.Step, error) {
 
 // healPlan gives surviving members a new pause.
 func (b *build) healPlan() []steps.Step {
-	plan := []steps.Step{b.pauseStep(), b.namespacesStep(), {
+	plan := []steps.Step{b.cloneStep(), b.pauseStep(), {
 		Name: "memory",
 		Text: "take over /dev/shm",
 		Do: func(context.Context) error {
