@@ -53,6 +53,10 @@ func check(spec *specs.Spec) error {
 	proc.User.UID, proc.User.GID, proc.User.AdditionalGids, proc.User.Umask = 0, 0, nil, nil
 	proc.Args, proc.Env, proc.Cwd = nil, nil, ""
 	proc.Rlimits, proc.NoNewPrivileges = nil, false
+	rest.Process = nil
+	if reflect.ValueOf(&rest).Elem().IsZero() && reflect.ValueOf(&proc).Elem().IsZero() {
+		return nil // without looking at each field's name
+	}
 	rest.Process = &proc
 	if field := firstSet(reflect.ValueOf(rest)); field != "" {
 		return fmt.Errorf("%s: %w", field, ErrNotSupported)
