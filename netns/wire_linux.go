@@ -130,12 +130,18 @@ func Leads(link string, pid int) bool {
 func addPair(h *netlink.Handle, ns *NS, name string, mac net.HardwareAddr, mtu int) (*netlink.Veth, error) {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.MTU, attrs.HardwareAddr = name, mtu, gatewayMAC
+	// By itself the kernel gives each end a queue for each CPU there could be,
+	// with files in /sys for each queue. Without XDP they serve nothing: a veth
+	// hands packets to the receiving CPU's backlog.
+	attrs.NumTxQueues, attrs.NumRxQueues = 1, 1
 	veth := &netlink.Veth{
 		LinkAttrs:        attrs,
 		PeerName:         Interface,
 		PeerHardwareAddr: mac,
 		PeerNamespace:    netlink.NsFd(ns.f.Fd()),
 		PeerMTU:          uint32(mtu),
+		PeerNumTxQueues:  1,
+		PeerNumRxQueues:  1,
 	}
 	if err := h.LinkAdd(veth); err != nil {
 		return nil, fmt.Errorf("add veth pair: %w", err)
