@@ -74,22 +74,26 @@ func readRecord(dir string) (*record, error) {
 		return nil, err
 	}
 	defer f.Close()
-	r := new(record)
 	b, err := io.ReadAll(io.LimitReader(f, maxRecord+1))
-	switch {
-	case err != nil:
-	case len(b) > maxRecord:
-		err = errors.New("larger than 1 MiB")
-	default:
-		err = json.Unmarshal(b, r)
-	}
 	if err == nil {
-		err = r.check(filepath.Base(dir))
+		var r *record
+		if r, err = parseRecord(b, filepath.Base(dir)); err == nil {
+			return r, nil
+		}
 	}
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w: %w", path, ErrBadRecord, err)
+	return nil, fmt.Errorf("%s: %w: %w", path, ErrBadRecord, err)
+}
+
+// parseRecord reads the record of the pod with the given ID.
+func parseRecord(b []byte, id string) (*record, error) {
+	if len(b) > maxRecord {
+		return nil, errors.New("larger than 1 MiB")
 	}
-	return r, nil
+	r := new(record)
+	if err := json.Unmarshal(b, r); err != nil {
+		return nil, err
+	}
+	return r, r.check(id)
 }
 
 // check reports why a record cannot be that of the pod whose directory it was

@@ -1,0 +1,96 @@
+package sandbox
+
+import (
+	"errors"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/podbox/podbox/netns"
+)
+
+func TestValidate(t *testing.T) {
+	long := strings.Repeat("a", 64)
+	m := func(kv ...string) map[string]string { return map[string]string{kv[0]: kv[1]} }
+	for _, tt := range []struct {
+		field string // named in the error; empty if all is well
+		spec  Spec
+	}{
+		{"", Spec{}},
+		{"", Spec{Name: "a-1", Hostname: "x.y", Labels: m("example.org/app", "Web_1.2"), ShmSize: 1 << 20}},
+		{"", Spec{Share: []Namespace{IPC}}},
+		{"", Spec{Network: netns.Host()}},
+		{"", Spec{Sysctls: m("net.ipv4.conf.eth0/1.forwarding", "1")}},
+		{"name", Spec{Name: "Upper"}}, {"name", Spec{Name: "-a"}}, {"name", Spec{Name: "a-"}}, {"name", Spec{Name: "a.b"}},
+		{"name", Spec{Name: long}}, {"name", Spec{Name: "../x"}}, {"name", Spec{Name: "a\n"}}, {"name", Spec{Name: "ä"}},
+		{"share", Spec{Share: []Namespace{"mnt"}}},
+		{"share", Spec{Share: []Namespace{Net}, Network: netns.Host()}},
+		{"share", Spec{Share: []Namespace{IPC}, Network: netns.Pod()}},
+		{"hostname", Spec{Hostname: long + "a"}}, {"hostname", Spec{Hostname: "a b"}},
+		{"hostname", Spec{Hostname: "x", Share: []Namespace{Net}}},
+		{"shm size", Spec{ShmSize: 1}}, {"shm size", Spec{ShmSize: -5}}, {"shm size", Spec{ShmSize: 1 << 20, Share: []Namespace{Net}}},
+		{"label", Spec{Labels: m("", "x")}}, {"label", Spec{Labels: m("a b", "x")}}, {"label", Spec{Labels: m("/a", "x")}},
+		{"label", Spec{Labels: m("a", "x y")}}, {"label", Spec{Labels: m("a", long)}},
+		{"sysctl", Spec{Sysctls: m("kernel.panic", "1")}}, {"sysctl", Spec{Sysctls: m("vm.swappiness", "1")}},
+		{"sysctl", Spec{Sysctls: m("net", "1")}}, {"sysctl", Spec{Sysctls: m("net..x", "1")}},
+		{"sysctl", Spec{Sysctls: m("net.//.x", "1")}}, {"sysctl", Spec{Sysctls: m("net.a/../b", "1")}},
+		{"sysctl", Spec{Sysctls: m("net.a", "1\n2")}}, {"sysctl", Spec{Sysctls: m("net.a", "")}},
+		{"sysctl", Spec{Sysctls: m("net.core.somaxconn", "1"), Network: netns.Host()}},
+		{"dns server", Spec{DNS: DNS{Servers: []netip.Addr{netip.MustParseAddr("0.0.0.0")}}}},
+		{"dns search", Spec{DNS: DNS{Search: []string{"a b"}}}}, {"dns search", Spec{DNS: DNS{Search: []string{"x\nnameserver 1.2.3.4"}}}},
+		{"host name", Spec{Hosts: []Host{{Name: "x y", IP: netns.Gateway}}}},
+		{"host address", Spec{Hosts: []Host{{Name: "x"}}}},
+	} {
+		err := tt.spec.Validate()
+		switch {
+		case tt.field == "" && err != nil:
+			t.Errorf("%+v: %v", tt.spec, err)
+		case tt.field != "" && (!errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), tt.field) || strings.Contains(err.Error(), "\n")):
+			t.Errorf("%s: %+v: %v", tt.field, tt.spec, err)
+		}
+	}
+}
+
+// Whatever is in a record, reading it neither panics nor yields a record of
+// another pod.
+func FuzzRecord(f *testing.F) {
+	id := strings.Repeat("a", idLen)
+	f.Add([]byte(`{"version":1,"id":"` + id + `","state":"running","spec":{"name":"x","network":{"mode":"pod"}}}`))
+	f.Add([]byte(`{}`))
+	f.Add([]byte(`{"pause":{"pid":-1},"namespaces":{"net":{"inode":1}}}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r, err := parseRecord(b, id)
+		if err == nil && (r.ID != id || !isLabel(r.Spec.Name)) {
+			t.Errorf("%s: %+v", b, r)
+		}
+	})
+}
+
+func FuzzValidate(f *testing.F) {
+	f.Add("web", "net.core.somaxconn", "1")
+	f.Fuzz(func(t *testing.T, name, key, value string) {
+		s := Spec{Name: name, Hostname: name, Sysctls: map[string]string{key: value}, Labels: map[string]string{key: value}}
+		if s.Validate() == nil && (strings.ContainsAny(name+value, "\n\x00") || strings.Contains(key, "..") || strings.Contains(key, "./")) {
+			t.Errorf("%q %q %q", name, key, value)
+		}
+	})
+}
+
+func TestResolvConf(t *testing.T) {
+	host := parseResolvConf([]byte("# x\nnameserver 127.0.0.53\nnameserver ::1\nnameserver 10.0.0.1\nnameserver fe80::1%eth0\nsearch a.b c.d\noptions ndots:5\nbad\n"))
+	for _, tt := range []struct {
+		dns  DNS
+		want string
+	}{
+		{DNS{}, "search a.b c.d\noptions ndots:5\nnameserver 10.0.0.1\n"},
+		{DNS{Servers: []netip.Addr{netip.MustParseAddr("1.1.1.1")}}, "search a.b c.d\noptions ndots:5\nnameserver 1.1.1.1\n"},
+		{DNS{Search: []string{"x.y"}}, "search x.y\noptions ndots:5\nnameserver 10.0.0.1\n"},
+	} {
+		if got := string(resolvConf(&Spec{DNS: tt.dns}, host)); got != tt.want {
+			t.Errorf("%+v: %q, want %q", tt.dns, got, tt.want)
+		}
+	}
+	if got := string(resolvConf(&Spec{}, resolvers{})); !strings.HasPrefix(got, "#") {
+		t.Errorf("without resolvers: %q", got)
+	}
+}
