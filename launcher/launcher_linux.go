@@ -63,16 +63,38 @@ func start(ctx context.Context, pod *sandbox.Sandbox, spec *specs.Spec, stdio IO
 	if err != nil {
 		return nil, err
 	}
+	entries := make(chan *sandbox.Entry, 1)
+	started := make(chan error, 1)
+	go p.run(ctx, spec, entries, started)
 	entry, err := pod.Enter(ctx)
+	entries <- entry
+	if serr := <-started; err == nil {
+		err = serr
+	}
 	if err != nil {
 		p.streams.abandon()
 		return nil, err
 	}
-	started := make(chan error)
-	// The thread stays with the program until that has ended: when it dies
-	// with the process, so does the program.
-	go nsthread.Do(func() error {
-		child, err := launch(ctx, entry, spec, p.streams.child, spec.Process.Terminal)
+	p.streams.begin()
+	go p.finish()
+	return p, nil
+}
+
+// run starts the program in the entry that it is given, unless that is nil, and
+// stays with it, on one thread: when that dies with the process, so does the
+// program. What does not need the entry it does before.
+func (p *Process) run(ctx context.Context, spec *specs.Spec, entries <-chan *sandbox.Entry, started chan<- error) {
+	_ = nsthread.Do(func() error {
+		err := copyMounts()
+		entry := <-entries
+		if entry == nil {
+			started <- nil
+			return nil
+		}
+		var child *spawn.Process
+		if err == nil {
+			child, err = launch(ctx, entry, spec, p.streams.child, spec.Process.Terminal)
+		}
 		entry.Close()
 		if err != nil {
 			started <- err
@@ -84,13 +106,6 @@ func start(ctx context.Context, pod *sandbox.Sandbox, spec *specs.Spec, stdio IO
 		close(p.ended)
 		return nil
 	})
-	if err := <-started; err != nil {
-		p.streams.abandon()
-		return nil, err
-	}
-	p.streams.begin()
-	go p.finish()
-	return p, nil
 }
 
 // finish follows the program to its end.

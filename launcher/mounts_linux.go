@@ -14,15 +14,18 @@ import (
 	"github.com/podbox/podbox/sandbox"
 )
 
-// buildMounts gives the calling thread a mount namespace of its own with the
-// pod's mounts in it, and moves it into the pod's namespaces.
-func buildMounts(entry *sandbox.Entry) error {
+// copyMounts gives the calling thread a mount namespace of its own, in which the
+// host's later mounts appear and whose own do not appear on the host.
+func copyMounts() error {
 	if err := nsthread.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
 		return err
 	}
-	if err := mnt.Propagate(unix.MS_SLAVE); err != nil {
-		return err
-	}
+	return mnt.Propagate(unix.MS_SLAVE)
+}
+
+// buildMounts puts the pod's mounts into the calling thread's mount namespace, and
+// moves the thread into the pod's namespaces.
+func buildMounts(entry *sandbox.Entry) error {
 	// Taken before anything is mounted, which could hide them.
 	files := make(map[string]*os.File)
 	defer func() {
