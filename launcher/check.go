@@ -57,8 +57,13 @@ func check(spec *specs.Spec) error {
 	if reflect.ValueOf(&rest).Elem().IsZero() && reflect.ValueOf(&proc).Elem().IsZero() {
 		return nil // without looking at each field's name
 	}
-	rest.Process = &proc
-	if field := firstSet(reflect.ValueOf(rest)); field != "" {
+	field := firstSet(reflect.ValueOf(proc))
+	if field != "" {
+		field = "process." + field
+	} else {
+		field = firstSet(reflect.ValueOf(rest))
+	}
+	if field != "" {
 		return fmt.Errorf("%s: %w", field, ErrNotSupported)
 	}
 	return nil
@@ -76,12 +81,16 @@ func firstSet(v reflect.Value) string {
 		switch f.Kind() {
 		case reflect.Struct:
 		case reflect.Pointer:
+			// Also an empty structure may mean something: no capabilities.
 			if f.IsNil() {
 				continue
 			}
-			if f.Elem().Kind() != reflect.Struct {
-				return name
+			if f.Elem().Kind() == reflect.Struct {
+				if inner := firstSet(f); inner != "" {
+					return name + "." + inner
+				}
 			}
+			return name
 		case reflect.Slice, reflect.Map, reflect.String:
 			if f.Len() > 0 {
 				return name

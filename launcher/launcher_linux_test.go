@@ -341,13 +341,16 @@ func TestStopperInside(t *testing.T) {
 
 func TestUnsupportedFields(t *testing.T) {
 	for want, change := range map[string]func(*specs.Spec){
-		"root":                  func(s *specs.Spec) { s.Root = &specs.Root{Path: "/x"} },
-		"hostname":              func(s *specs.Spec) { s.Hostname = "x" },
-		"mounts":                func(s *specs.Spec) { s.Mounts = []specs.Mount{{}} },
-		"linux.seccomp":         func(s *specs.Spec) { s.Linux = &specs.Linux{Seccomp: &specs.LinuxSeccomp{DefaultAction: "x"}} },
-		"process.capabilities":  func(s *specs.Spec) { s.Process.Capabilities = &specs.LinuxCapabilities{Bounding: []string{"x"}} },
-		"process.oomScoreAdj":   func(s *specs.Spec) { n := 5; s.Process.OOMScoreAdj = &n },
-		"process.user.username": func(s *specs.Spec) { s.Process.User.Username = "x" },
+		"root":                    func(s *specs.Spec) { s.Root = &specs.Root{Path: "/x"} },
+		"hostname":                func(s *specs.Spec) { s.Hostname = "x" },
+		"mounts":                  func(s *specs.Spec) { s.Mounts = []specs.Mount{{}} },
+		"linux.seccomp":           func(s *specs.Spec) { s.Linux = &specs.Linux{Seccomp: &specs.LinuxSeccomp{DefaultAction: "x"}} },
+		"process.capabilities":    func(s *specs.Spec) { s.Process.Capabilities = &specs.LinuxCapabilities{Bounding: []string{"x"}} },
+		"process.apparmorProfile": func(s *specs.Spec) { s.Process.ApparmorProfile = "x" },
+		"process.scheduler":       func(s *specs.Spec) { s.Process.Scheduler = new(specs.Scheduler) },
+		"vm":                      func(s *specs.Spec) { s.VM = new(specs.VM) },
+		"process.oomScoreAdj":     func(s *specs.Spec) { n := 5; s.Process.OOMScoreAdj = &n },
+		"process.user.username":   func(s *specs.Spec) { s.Process.User.Username = "x" },
 	} {
 		s := command("true")
 		change(s)

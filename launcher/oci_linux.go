@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -33,6 +34,16 @@ func Patch(pod *sandbox.Sandbox, spec *specs.Spec, hook []string) error {
 	}
 	if spec.Linux == nil {
 		spec.Linux = new(specs.Linux)
+	}
+	pods := filepath.Dir(info.Dir) + "/"
+	spec.Mounts = slices.DeleteFunc(spec.Mounts, func(m specs.Mount) bool { return strings.HasPrefix(m.Source, pods) })
+	if patched(spec, hook) {
+		// It was for another pod, or for this one when it ran before.
+		for i := range spec.Linux.Namespaces {
+			if ns := &spec.Linux.Namespaces[i]; strings.HasPrefix(ns.Path, "/proc/") {
+				ns.Path = ""
+			}
+		}
 	}
 	for _, ns := range pod.Namespaces() {
 		spec.Linux.Namespaces = slices.DeleteFunc(spec.Linux.Namespaces, func(has specs.LinuxNamespace) bool {
@@ -65,15 +76,32 @@ func Patch(pod *sandbox.Sandbox, spec *specs.Spec, hook []string) error {
 	if len(hook) == 0 {
 		return nil
 	}
+	shm := func(m specs.Mount) bool { return m.Destination == "/dev/shm" }
+	if slices.Contains(info.Share, sandbox.IPC) && !slices.ContainsFunc(spec.Mounts, shm) {
+		// For the hook to mount on.
+		spec.Mounts = append(spec.Mounts, specs.Mount{
+			Destination: "/dev/shm", Type: "tmpfs", Source: "shm",
+			Options: []string{"nosuid", "noexec", "nodev", "mode=1777", "size=4096"},
+		})
+	}
 	if spec.Hooks == nil {
 		spec.Hooks = new(specs.Hooks)
 	}
-	// One that was put there before, for whatever pod, is replaced.
-	spec.Hooks.CreateRuntime = slices.DeleteFunc(spec.Hooks.CreateRuntime, func(has specs.Hook) bool {
-		return has.Path == hook[0] && len(has.Args) > 1 && len(hook) > 1 && has.Args[1] == hook[1]
-	})
+	spec.Hooks.CreateRuntime = slices.DeleteFunc(spec.Hooks.CreateRuntime, same(hook))
 	spec.Hooks.CreateRuntime = append(spec.Hooks.CreateRuntime, specs.Hook{Path: hook[0], Args: hook})
 	return nil
+}
+
+// patched reports whether a configuration has been patched before.
+func patched(spec *specs.Spec, hook []string) bool {
+	return spec.Hooks != nil && slices.ContainsFunc(spec.Hooks.CreateRuntime, same(hook))
+}
+
+// same returns whether a hook is the one given, for whatever pod.
+func same(hook []string) func(specs.Hook) bool {
+	return func(has specs.Hook) bool {
+		return len(hook) > 1 && has.Path == hook[0] && len(has.Args) > 1 && has.Args[1] == hook[1]
+	}
 }
 
 // Joined completes a container that an OCI runtime has created in the pod and not

@@ -153,6 +153,7 @@ func openTerminal(p *specs.Process, stdio IO) (*os.File, *streams, error) {
 		if errors.Is(err, unix.EIO) {
 			return nil // the last holder of the slave side is gone
 		}
+		master.Close() // if out fails, the program shall not wait for ever
 		return err
 	})
 	return master, s, nil

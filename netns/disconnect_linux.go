@@ -25,7 +25,8 @@ const disconnectTime = 10 * time.Second
 // When Disconnect returns, all this is gone from view. The kernel goes on for
 // some 10 to 40 ms to free the memory, after RCU grace periods that it makes the
 // requesting process wait for: so a child of ours makes the request, which may
-// outlive us. wait returns when it is done; it need not be called.
+// outlive us. wait, if it is not nil, returns when it is done; it need not be
+// called.
 func Disconnect(link string) (wait func(), err error) {
 	index := linkIndex(link)
 	if index == 0 {
@@ -33,7 +34,7 @@ func Disconnect(link string) (wait func(), err error) {
 	}
 	wait, err = disconnect(index, link)
 	if err != nil {
-		return nil, fmt.Errorf("remove link %s: %w", link, err)
+		return wait, fmt.Errorf("remove link %s: %w", link, err)
 	}
 	return wait, nil
 }
@@ -72,6 +73,7 @@ func disconnect(index int, link string) (func(), error) {
 		return nil, err
 	}
 	done := make(chan struct{})
+	wait := func() { <-done }
 	go func() {
 		defer close(done)
 		defer child.PidFD.Close()
@@ -83,13 +85,13 @@ func disconnect(index int, link string) (func(), error) {
 	deadline := time.Now().Add(disconnectTime)
 	for linkIndex(link) == index {
 		if err := refusal(s.GetFd(), 50*time.Microsecond); err != nil {
-			return nil, err
+			return wait, err
 		}
 		if time.Now().After(deadline) {
-			return nil, os.ErrDeadlineExceeded
+			return wait, os.ErrDeadlineExceeded
 		}
 	}
-	return func() { <-done }, nil
+	return wait, nil
 }
 
 // refusal waits for an answer of the kernel and returns the error in it. The

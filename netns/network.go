@@ -138,10 +138,15 @@ func (n Network) validateAddresses() error {
 	if n.IP6.IsValid() && (!n.IP6.Is6() || n.IP6.Is4In6() || n.IP6.Zone() != "" || !usable(n.IP6)) {
 		return fmt.Errorf("ip6 %s: %w: want a unicast IPv6 address", n.IP6, ErrInvalid)
 	}
-	if r := n.Range; !r.Addr().Is4() || r != r.Masked() || r.Bits() > 30 || r.Bits() < 8 || !usable(r.Addr()) {
+	for _, r := range []netip.Prefix{n.Range, n.Range6} {
+		if r != r.Masked() {
+			return fmt.Errorf("range %s: %w: the network is %s", r, ErrInvalid, r.Masked())
+		}
+	}
+	if r := n.Range; !r.Addr().Is4() || r.Bits() > 30 || r.Bits() < 8 || !usable(r.Addr()) {
 		return fmt.Errorf("ip range %s: %w: want an IPv4 network between /8 and /30", r, ErrInvalid)
 	}
-	if r := n.Range6; !r.Addr().Is6() || r.Addr().Is4In6() || r != r.Masked() || r.Bits() > 126 || r.Bits() < 48 || !usable(r.Addr()) {
+	if r := n.Range6; !r.Addr().Is6() || r.Addr().Is4In6() || r.Bits() > 126 || r.Bits() < 48 || !usable(r.Addr()) {
 		return fmt.Errorf("ip6 range %s: %w: want an IPv6 network between /48 and /126", r, ErrInvalid)
 	}
 	if n.MAC == "" {

@@ -28,6 +28,10 @@ func (e *ConflictError) Error() string {
 // Is makes a ConflictError match ErrConflict.
 func (e *ConflictError) Is(target error) bool { return target == ErrConflict }
 
+// splitDefault is the longest prefix that is taken for a default route: VPN
+// clients have two of this length instead of one, to override it.
+const splitDefault = 1
+
 // Free reports whether addr may be given to a pod: a *ConflictError if the host
 // routes it elsewhere than by its default route, ErrInUse if the route is that of
 // another pod. It asks the kernel one question, however many routes there are.
@@ -42,7 +46,7 @@ func Free(addr netip.Addr) error {
 		return nil
 	}
 	ones, _ := routes[0].Dst.Mask.Size()
-	if ones == 0 && routes[0].Type != unix.RTN_LOCAL {
+	if ones <= splitDefault && routes[0].Type != unix.RTN_LOCAL {
 		return nil
 	}
 	dev := "an unknown link"
@@ -54,6 +58,22 @@ func Free(addr netip.Addr) error {
 	}
 	route, _ := netip.AddrFromSlice(routes[0].Dst.IP)
 	return &ConflictError{addr, netip.PrefixFrom(route.Unmap(), ones), dev}
+}
+
+// Routed reports whether the host routes a pod's addresses to the host's end of
+// its link. A link that was set down and up again has lost its routes.
+func Routed(a Address, link string) bool {
+	index := linkIndex(link)
+	for _, addr := range []netip.Addr{a.IP, a.IP6} {
+		if !addr.IsValid() {
+			continue
+		}
+		routes, err := netlink.RouteGet(addr.AsSlice())
+		if err != nil || len(routes) == 0 || routes[0].LinkIndex != index {
+			return false
+		}
+	}
+	return index != 0
 }
 
 // IPv6 reports whether the host uses IPv6.
@@ -78,7 +98,8 @@ func HostMTU() int {
 	if err != nil {
 		return 1500
 	}
-	return int(req.Uint32())
+	// IPv6 needs 1280 bytes (RFC 8200), and a veth can do 65535.
+	return min(max(int(req.Uint32()), 1280), 65535)
 }
 
 // defaultLink returns the link of the IPv4 default route with the lowest metric,
@@ -94,8 +115,11 @@ func defaultLink() string {
 		for s.Scan() {
 			// Iface Destination Gateway Flags RefCnt Use Metric Mask …
 			w := strings.Fields(s.Text())
-			if len(w) < 8 || w[1] != "00000000" || w[7] != "00000000" {
+			if len(w) < 8 || w[1] != "00000000" {
 				break
+			}
+			if w[7] != "00000000" || w[0] == "lo" {
+				continue
 			}
 			m, _ := strconv.ParseUint(w[6], 10, 32)
 			if best == "" || m < metric {

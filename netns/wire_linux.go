@@ -186,6 +186,9 @@ func connectPod(a Address) error {
 		return err
 	}
 	index := linkIndex(Interface)
+	if index == 0 {
+		return unix.ENODEV
+	}
 	eth0 := &netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Index: index, Name: Interface}}
 	if err := setUpPod(index, a.IP6.IsValid()); err != nil {
 		return fmt.Errorf("set up: %w", err)
@@ -269,9 +272,13 @@ func loopbackUp() error {
 	return netlink.LinkSetUp(&netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Index: index}})
 }
 
-// setUpPod sets the pod's end up.
+// setUpPod sets the pod's end up. The kernel looks at the flags of a request before
+// its settings, and this end has a carrier: the settings need one before.
 func setUpPod(index int, v6 bool) error {
-	return setLink(index, unix.IFF_UP, unix.IFF_UP, v6)
+	if err := setLink(index, 0, 0, v6); err != nil {
+		return err
+	}
+	return setLink(index, unix.IFF_UP, unix.IFF_UP, false)
 }
 
 // setUpHost sets the host's end up, and IPv4 forwarding on for what comes in by

@@ -99,6 +99,25 @@ func TestConnect(t *testing.T) {
 			return fmt.Errorf("pod to host: %w", err)
 		}
 
+		// An address that the kernel makes up sends packets and waits.
+		for i, ns := range pods {
+			err := ns.Do(func() error {
+				time.Sleep(20 * time.Millisecond)
+				eth0, err := netlink.LinkByName(Interface)
+				if err != nil {
+					return err
+				}
+				addrs, err := netlink.AddrList(eth0, netlink.FAMILY_V6)
+				if err != nil || len(addrs) != 1 {
+					return fmt.Errorf("pod %d has IPv6 addresses %v, %v", i, addrs, err)
+				}
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+		}
+
 		link, err := netlink.LinkByName(linkPrefix + "0")
 		if err != nil {
 			return err

@@ -267,6 +267,9 @@ func (b *build) makeRecord(ctx context.Context) error {
 
 func (b *build) unmakeRecord(context.Context) error {
 	dir := b.rt.podDir(b.rec.ID)
+	if b.lock == nil {
+		return nil // it was never made
+	}
 	if b.failure == nil {
 		return os.RemoveAll(dir)
 	}
@@ -340,7 +343,7 @@ func (rt *Runtime) disconnect(rec *record) error {
 		return nil
 	}
 	wait, err := netns.Disconnect(rec.link())
-	if err == nil {
+	if wait != nil {
 		rt.background.Go(wait)
 	}
 	return err
@@ -429,7 +432,7 @@ func setSysctl(name, value string) error {
 		err = errors.Join(err, f.Close())
 	}
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission) && os.Geteuid() == 0:
 		return fmt.Errorf("sysctl %q: %w: not a pod's own on this kernel", name, ErrInvalid)
 	case errors.Is(err, unix.EINVAL):
 		return fmt.Errorf("sysctl %s=%q: %w: %w", name, value, ErrInvalid, unix.EINVAL)

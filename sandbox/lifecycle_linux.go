@@ -48,32 +48,42 @@ const lockTime = 3 * time.Second
 // on the way in by a program in the pod: whatever is in the pod and holds the lock
 // is killed.
 func (s *Sandbox) seize(ctx context.Context) (*flock.Lock, error) {
-	for {
+	dir := s.rt.podDir(s.id)
+	for range 4 {
 		wctx, cancel := context.WithTimeout(ctx, lockTime)
 		lock, err := s.lock(wctx)
 		cancel()
 		if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
 			return lock, err
 		}
-		ms, err := s.members()
-		if err != nil {
-			return nil, err
-		}
+		ms, _ := s.members() // of a bad record none are known
 		for _, m := range ms {
-			if holdsOpen(m.pid, s.rt.podDir(s.id)) {
+			if holdsOpen(m.pid, dir) {
 				_ = proc.Signal(m.pidfd, unix.SIGKILL)
 			}
 		}
 		ms.close()
 	}
+	// Somebody who is not in the pod. Who that is, and why it hangs, is for a
+	// person to see.
+	pids, err := proc.PIDs()
+	if err != nil {
+		return nil, err
+	}
+	pids = slices.DeleteFunc(pids, func(pid int) bool { return pid == os.Getpid() || !holdsOpen(pid, dir) })
+	return nil, fmt.Errorf("%w: it is locked by processes %v", ErrBusy, pids)
 }
 
 // holdsOpen reports whether a process has path open.
 func holdsOpen(pid int, path string) bool {
+	want, err := os.Stat(path)
+	if err != nil {
+		return false
+	}
 	dir := fmt.Sprintf("/proc/%d/fd", pid)
 	fds, _ := os.ReadDir(dir)
 	for _, fd := range fds {
-		if to, err := os.Readlink(filepath.Join(dir, fd.Name())); err == nil && to == path {
+		if has, err := os.Stat(filepath.Join(dir, fd.Name())); err == nil && os.SameFile(has, want) {
 			return true
 		}
 	}
@@ -130,7 +140,7 @@ func (b *build) startPlan() ([]steps.Step, error) {
 	}
 	pidfd, err := openPause(rec)
 	if err == nil { // the pause lives
-		if !rec.wired() || netns.Connected(rec.link()) {
+		if !rec.wired() || netns.Routed(rec.Address, rec.link()) {
 			pidfd.Close()
 			return nil, nil
 		}

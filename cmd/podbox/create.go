@@ -126,7 +126,11 @@ func (f *createFlags) spec() (sandbox.Spec, error) {
 			*v.prefix, err = netip.ParsePrefix(v.text)
 		}
 		if err != nil {
-			return s, fmt.Errorf("%s %q: %w", v.flag, v.text, sandbox.ErrInvalid)
+			want := "an IP address"
+			if v.prefix != nil {
+				want = "a network such as 10.88.0.0/16"
+			}
+			return s, fmt.Errorf("%s %q: %w: want %s", v.flag, v.text, sandbox.ErrInvalid, want)
 		}
 	}
 	for _, n := range f.share {

@@ -73,8 +73,12 @@ func hint(err error) string {
 		return "podbox ls lists the pods there are"
 	case errors.Is(err, sandbox.ErrAmbiguous):
 		return "give more digits"
+	case errors.Is(err, sandbox.ErrNotRunning) && strings.Contains(err.Error(), "only be removed"):
+		return "podbox rm -f finishes that"
 	case errors.Is(err, sandbox.ErrNotRunning):
 		return "podbox start brings it up, unless its state says otherwise"
+	case errors.Is(err, sandbox.ErrBusy) && strings.Contains(err.Error(), "locked"):
+		return "they hang or are stopped: end them"
 	case errors.Is(err, sandbox.ErrBusy):
 		return "podbox rm -f ends them"
 	case errors.Is(err, sandbox.ErrBadRecord):

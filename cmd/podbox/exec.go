@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 
 	"github.com/moby/sys/user"
@@ -34,7 +35,9 @@ func (a *app) exec() *cobra.Command {
 /dev/shm, host name and DNS settings, and the host's files. The exit status is
 the program's own; 128+N if signal N ended it; 125 if podbox failed, 126 if the
 program cannot be executed, 127 if there is none. Signals sent to podbox are
-passed on, and the program is killed if podbox is.`,
+passed on, and the program is killed if podbox is, unless it has gained privileges
+by a set-user-ID file. It may have at most 1,024 files open unless it raises that
+limit itself. The working directory is entered before the user is changed.`,
 		Example: `  podbox exec web -- ip addr
   podbox exec web -- redis-server &
   podbox exec -it web -- bash
@@ -91,6 +94,9 @@ passed on, and the program is killed if podbox is.`,
 func (f *execFlags) process(args []string) (*specs.Process, error) {
 	p := &specs.Process{Args: args, Cwd: f.workdir, Terminal: f.tty}
 	var err error
+	if p.Cwd != "" && !filepath.IsAbs(p.Cwd) {
+		return nil, fmt.Errorf("--workdir %q: %w: want an absolute path", p.Cwd, sandbox.ErrInvalid)
+	}
 	if p.Cwd == "" {
 		if p.Cwd, err = os.Getwd(); err != nil {
 			p.Cwd = "/"

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -47,7 +48,11 @@ semaphores and shared memory, for programs and containers that come and go.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
+			switch {
+			case len(args) == 0:
+			case slices.Contains(laterVerbs, args[0]):
+				return fmt.Errorf("%s: %w", args[0], sandbox.ErrNotSupported)
+			default:
 				return fmt.Errorf("no command %q: podbox --help lists those there are", args[0])
 			}
 			return cmd.Help()
@@ -70,6 +75,12 @@ semaphores and shared memory, for programs and containers that come and go.`,
 	cmd.SetHelpCommandGroupID("host")
 	cmd.SetCompletionCommandGroupID("host")
 	return cmd
+}
+
+// laterVerbs are commands that podbox will have.
+var laterVerbs = []string{
+	"run", "ps", "logs", "attach", "top", "stats", "events", "pause", "unpause",
+	"port", "publish", "unpublish", "port-forward", "network", "apply", "delete", "image",
 }
 
 // A verb is one command of podbox.

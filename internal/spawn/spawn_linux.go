@@ -7,6 +7,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 	"unsafe"
@@ -215,21 +216,13 @@ func (p *Program) Start(ctx context.Context, flags uint64, sig Signals) (*Proces
 	if len(p.execs) == 0 {
 		return nil, unix.EINVAL
 	}
-	dumpable, err := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0)
-	if err != nil {
-		return nil, os.NewSyscallError("prctl", err)
-	}
+	memory.share()
+	defer memory.unshare()
 	c, err := p.start(flags|unix.CLONE_VM, sig)
 	if err != nil {
 		return nil, err
 	}
 	err = c.released(ctx)
-	// A child that becomes another user makes the memory that it shares with us
-	// undumpable, to keep that user's processes out of it: see prctl(2). It is
-	// ours alone again.
-	if now, perr := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0); perr == nil && now != dumpable && dumpable == 1 {
-		_ = unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0)
-	}
 	if err == nil {
 		err = p.result()
 	}
@@ -239,6 +232,39 @@ func (p *Program) Start(ctx context.Context, flags uint64, sig Signals) (*Proces
 		return nil, err
 	}
 	return &c.Process, nil
+}
+
+// memory is that of this process, and how it is shared with children.
+var memory sharedMemory
+
+// A child that becomes another user makes the memory that it shares with us
+// undumpable, to keep that user's processes out of it: see PR_SET_DUMPABLE(2const).
+// When no child shares it any more, and not before, it is made dumpable again if it
+// was so. That is a state of the whole process, so it is counted for the whole
+// process.
+type sharedMemory struct {
+	mu       sync.Mutex
+	children int
+	dumpable bool // before there were children
+}
+
+func (m *sharedMemory) share() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.children == 0 {
+		d, err := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0)
+		m.dumpable = err == nil && d == 1
+	}
+	m.children++
+}
+
+func (m *sharedMemory) unshare() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.children--
+	if m.children == 0 && m.dumpable {
+		_ = unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0)
+	}
 }
 
 // Fork makes a child with a copy of the memory of the caller, and returns at
