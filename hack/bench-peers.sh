@@ -34,6 +34,14 @@ fail() {
 note() { echo "bench-peers: $*" >&2; }
 have() { command -v "$1" >/dev/null; }
 
+# Records belong on a tmpfs, as /run is where systemd is. Elsewhere the run has one
+# of its own, which goes with its mount namespace.
+if ((EUID == 0)) && [[ $(stat -f -c %T /run) != tmpfs && -z ${BENCH_TMPFS:-} ]]; then
+	note '/run is not a tmpfs here; using one on /run/podbox'
+	exec unshare --mount env BENCH_TMPFS=1 bash -c \
+		'mkdir -p /run/podbox && mount -t tmpfs -o mode=700 tmpfs /run/podbox && exec "$@"' - "$0" "$@"
+fi
+
 out='' json='' sections=()
 while (($# > 0)); do
 	case $1 in

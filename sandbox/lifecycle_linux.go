@@ -246,15 +246,20 @@ type StopOptions struct {
 	Grace time.Duration
 }
 
+func (o StopOptions) withDefaults() StopOptions {
+	if o.Signal == 0 {
+		o.Signal = unix.SIGTERM
+	}
+	if o.Grace == 0 {
+		o.Grace = DefaultGrace
+	}
+	return o
+}
+
 // Stop ends all programs in the pod, then its network and its pause. Record,
 // address and name are kept. It does nothing to a stopped pod.
 func (s *Sandbox) Stop(ctx context.Context, opts StopOptions) error {
-	if opts.Signal == 0 {
-		opts.Signal = unix.SIGTERM
-	}
-	if opts.Grace == 0 {
-		opts.Grace = DefaultGrace
-	}
+	opts = opts.withDefaults()
 	return s.locked(ctx, "stop", func(rec *record, _ *flock.Lock) error {
 		if rec.State != Running && rec.State != Stopped {
 			return fmt.Errorf("%w: its state is %s, it can only be removed", ErrNotRunning, rec.State)
@@ -369,14 +374,23 @@ func (s *Sandbox) Wait(ctx context.Context) error {
 // the record cannot be read, it removes all that can be found by the pod's ID.
 // Once begun it does not end with ctx, but after a bound of its own. To give
 // programs time to end, Stop first.
-func (s *Sandbox) Remove(ctx context.Context) error { return s.remove(ctx, nil) }
+func (s *Sandbox) Remove(ctx context.Context) error {
+	return s.remove(ctx, StopOptions{Grace: -1}, nil)
+}
+
+// RemoveAfter is Remove, but gives programs time to end, as Stop does.
+func (s *Sandbox) RemoveAfter(ctx context.Context, opts StopOptions) error {
+	return s.remove(ctx, opts, nil)
+}
 
 // RemoveIdle is Remove, but returns ErrBusy if programs run in the pod.
-func (s *Sandbox) RemoveIdle(ctx context.Context) error { return s.remove(ctx, idle) }
+func (s *Sandbox) RemoveIdle(ctx context.Context) error {
+	return s.remove(ctx, StopOptions{}, idle)
+}
 
 // RemoveStopped is Remove, but returns ErrBusy unless the pod is stopped.
 func (s *Sandbox) RemoveStopped(ctx context.Context) error {
-	return s.remove(ctx, func(rec *record) error {
+	return s.remove(ctx, StopOptions{}, func(rec *record) error {
 		if is, _, _ := state(rec, new(look)); is != Stopped {
 			return fmt.Errorf("%w: its state is %s", ErrBusy, is)
 		}
@@ -385,7 +399,7 @@ func (s *Sandbox) RemoveStopped(ctx context.Context) error {
 }
 
 // remove removes the pod. If harmless is given, it must find no program in it.
-func (s *Sandbox) remove(ctx context.Context, harmless func(*record) error) error {
+func (s *Sandbox) remove(ctx context.Context, opts StopOptions, harmless func(*record) error) error {
 	dir := s.rt.podDir(s.id)
 	lock, err := s.seize(ctx)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrNotFound) {
@@ -401,7 +415,7 @@ func (s *Sandbox) remove(ctx context.Context, harmless func(*record) error) erro
 	}
 	switch unreadable := errors.Is(err, ErrBadRecord) && harmless == nil; {
 	case err == nil:
-		err = s.rt.remove(ctx, rec, harmless != nil)
+		err = s.rt.remove(ctx, rec, opts, harmless != nil)
 	case unreadable, errors.Is(err, fs.ErrNotExist):
 		err = s.rt.removeUnrecorded(ctx, s.id)
 	}
@@ -426,8 +440,9 @@ func idle(rec *record) error {
 }
 
 // remove removes a pod whose lock is held; idle says that no program runs in it.
-func (rt *Runtime) remove(ctx context.Context, rec *record, idle bool) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
+func (rt *Runtime) remove(ctx context.Context, rec *record, opts StopOptions, idle bool) error {
+	opts = opts.withDefaults()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime+max(opts.Grace, 0))
 	defer cancel()
 	dir := rt.podDir(rec.ID)
 	plan := []steps.Step{{
@@ -443,7 +458,7 @@ func (rt *Runtime) remove(ctx context.Context, rec *record, idle bool) error {
 		},
 	}}
 	if !idle {
-		plan = append(plan, rt.membersStep(rec, StopOptions{Signal: unix.SIGKILL}))
+		plan = append(plan, rt.membersStep(rec, opts))
 	}
 	plan = append(plan, rt.downPlan(rec)...)
 	plan = append(plan, steps.Step{

@@ -80,7 +80,7 @@ func (rt *Runtime) sweepPod(ctx context.Context, id string) error {
 	if rec.State != Created && rec.State != Removing {
 		return errAlive
 	}
-	return rt.remove(ctx, rec, false)
+	return rt.remove(ctx, rec, StopOptions{Grace: -1}, false)
 }
 
 // removeUnrecorded removes all that can be found of a pod whose record is lost or

@@ -193,11 +193,6 @@ func lookUpUser(name string, u *specs.User) (home string, err error) {
 
 // execute runs a program to its end, and answers with its exit status.
 func execute(ctx context.Context, pod *sandbox.Sandbox, process *specs.Process, interactive bool) error {
-	// From now on signals are the program's. To ask for them takes a while, in
-	// which the program can start.
-	signals := make(chan os.Signal, 32)
-	go notify(signals)
-
 	stdio := launcher.IO{Stdout: os.Stdout, Stderr: os.Stderr}
 	if interactive {
 		stdio.Stdin = os.Stdin
@@ -209,11 +204,12 @@ func execute(ctx context.Context, pod *sandbox.Sandbox, process *specs.Process, 
 		}
 		defer restore()
 	}
-	p, err := start(ctx, pod, process, stdio, signals)
+	// A signal that comes before the program runs ends podbox.
+	p, err := launcher.Start(ctx, pod, &specs.Spec{Process: process}, stdio)
 	if err != nil {
 		return err
 	}
-	go forward(signals, p, process.Terminal)
+	go forward(p, process.Terminal)
 	status, err := p.Wait(ctx)
 	if err != nil {
 		return err
@@ -224,44 +220,15 @@ func execute(ctx context.Context, pod *sandbox.Sandbox, process *specs.Process, 
 	return nil
 }
 
-// start starts the program. A signal that comes before it runs ends the start,
-// which may hang: on a file server, or because a program in the pod stops all that
-// it sees.
-func start(ctx context.Context, pod *sandbox.Sandbox, process *specs.Process, stdio launcher.IO, signals chan os.Signal) (*launcher.Process, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	var first unix.Signal
-	started, watched := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(watched)
-		for {
-			select {
-			case s := <-signals:
-				if s != unix.SIGWINCH && s != unix.SIGCONT {
-					first = s.(unix.Signal)
-					cancel()
-					return
-				}
-			case <-started:
-				return
-			}
+// forward passes signals on to a program. What podbox was started with ignored, by
+// nohup(1) or a shell's background job, the program ignores too.
+func forward(p *launcher.Process, terminal bool) {
+	signals := make(chan os.Signal, 32)
+	for _, s := range forwarded {
+		if !signal.Ignored(s) {
+			signal.Notify(signals, s)
 		}
-	}()
-	p, err := launcher.Start(ctx, pod, &specs.Spec{Process: process}, stdio)
-	close(started)
-	<-watched
-	if first == 0 {
-		return p, err
 	}
-	if err != nil {
-		return nil, exit(128 + int(first))
-	}
-	_ = p.Signal(first)
-	return p, nil
-}
-
-// forward passes signals on to a program.
-func forward(signals <-chan os.Signal, p *launcher.Process, terminal bool) {
 	for s := range signals {
 		if s == unix.SIGWINCH && terminal {
 			if size, err := unix.IoctlGetWinsize(int(os.Stdout.Fd()), unix.TIOCGWINSZ); err == nil {
@@ -270,16 +237,6 @@ func forward(signals <-chan os.Signal, p *launcher.Process, terminal bool) {
 			continue
 		}
 		_ = p.Signal(s.(unix.Signal))
-	}
-}
-
-// notify asks for the signals that are passed on. What podbox was started with
-// ignored, by nohup(1) or a shell's background job, the program ignores too.
-func notify(signals chan<- os.Signal) {
-	for _, s := range forwarded {
-		if !signal.Ignored(s) {
-			signal.Notify(signals, s)
-		}
 	}
 }
 

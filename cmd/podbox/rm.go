@@ -65,7 +65,5 @@ func remove(ctx context.Context, rt *sandbox.Runtime, ref string, force bool, gr
 	if !force {
 		return pod.RemoveIdle(ctx)
 	}
-	// Whatever keeps it from being stopped, it can be removed.
-	_ = pod.Stop(ctx, stopOptions(grace))
-	return pod.Remove(ctx)
+	return pod.RemoveAfter(ctx, stopOptions(grace))
 }
