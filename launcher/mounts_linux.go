@@ -10,7 +10,6 @@ import (
 
 	"github.com/podbox/podbox/internal/mnt"
 	"github.com/podbox/podbox/internal/nsthread"
-	"github.com/podbox/podbox/ipcns"
 	"github.com/podbox/podbox/sandbox"
 )
 
@@ -43,18 +42,13 @@ func buildMounts(entry *sandbox.Entry) error {
 	if err := nsthread.Join(entry.Pause, entry.Flags); err != nil {
 		return err
 	}
-	if entry.Flags&unix.CLONE_NEWNET != 0 {
-		if err := replaceSys(); err != nil {
+	if entry.Sys != nil {
+		if err := replaceSys(entry.Sys); err != nil {
 			return fmt.Errorf("mount /sys: %w", err)
 		}
 	}
-	if entry.Flags&unix.CLONE_NEWIPC != 0 {
-		mq, err := ipcns.NewMqueue()
-		if err != nil {
-			return err
-		}
-		defer mq.Close()
-		if err := attach(mq, "/dev/mqueue"); err != nil {
+	if entry.Mqueue != nil {
+		if err := attach(entry.Mqueue, "/dev/mqueue"); err != nil {
 			return err
 		}
 	}
@@ -90,9 +84,9 @@ var sysMounts = []string{
 	"/sys/kernel/config", "/sys/kernel/debug", "/sys/kernel/security", "/sys/kernel/tracing",
 }
 
-// replaceSys mounts a sysfs that shows the links of the calling thread's network
-// namespace, and puts back what was mounted below the old one.
-func replaceSys() error {
+// replaceSys mounts the pod's sysfs, which shows its links, and puts back what was
+// mounted below the old one.
+func replaceSys(sys *os.File) error {
 	var kept []*os.File
 	defer func() {
 		for _, m := range kept {
@@ -109,16 +103,12 @@ func replaceSys() error {
 		}
 		kept = append(kept, m)
 	}
-	attr := unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC
 	var st unix.Statfs_t
 	if err := unix.Statfs("/sys", &st); err == nil && st.Flags&unix.ST_RDONLY != 0 {
-		attr |= unix.MOUNT_ATTR_RDONLY
+		if err := mnt.SetReadOnly(sys); err != nil {
+			return err
+		}
 	}
-	sys, err := mnt.New("sysfs", attr, mnt.Option{Key: "source", Value: "sysfs"})
-	if err != nil {
-		return err
-	}
-	defer sys.Close()
 	if err := attach(sys, "/sys"); err != nil {
 		return err
 	}

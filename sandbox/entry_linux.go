@@ -8,11 +8,9 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
 	"github.com/podbox/podbox/internal/flock"
-	"github.com/podbox/podbox/internal/mnt"
 	"github.com/podbox/podbox/internal/nsfs"
 	"github.com/podbox/podbox/internal/nsthread"
 	"github.com/podbox/podbox/internal/proc"
@@ -27,12 +25,11 @@ type Entry struct {
 	Pause *os.File
 	// Flags are the CLONE_NEW… constants of the namespaces that members share.
 	Flags int
-	// Shm is a detached mount of the pod's /dev/shm, nil if ipc is not shared.
-	// Its filesystem is the same for all members.
-	Shm *os.File
-	// Proc is a detached mount of the proc(5) of the pod's PID namespace, nil if
-	// pid is not shared.
-	Proc *os.File
+	// Shm, Mqueue, Sys and Proc are detached mounts of the pod's /dev/shm (the
+	// same filesystem for all members), of the message queues of its IPC
+	// namespace, of the sysfs(5) of its network namespace and of the proc(5) of
+	// its PID namespace. They are nil if ipc, net or pid is not shared.
+	Shm, Mqueue, Sys, Proc *os.File
 	// Files are the pod's own versions of files in /etc, by the path that they
 	// have for a member.
 	Files map[string]string
@@ -43,7 +40,7 @@ type Entry struct {
 
 // Close ends the Entry. It may be called again.
 func (e *Entry) Close() error {
-	for _, f := range []**os.File{&e.Pause, &e.Shm, &e.Proc} {
+	for _, f := range []**os.File{&e.Pause, &e.Shm, &e.Mqueue, &e.Sys, &e.Proc} {
 		if *f != nil {
 			(*f).Close()
 			*f = nil
@@ -112,25 +109,7 @@ func (e *Entry) open(ctx context.Context, dir string) error {
 	for _, name := range rec.Spec.files() {
 		e.Files[memberFiles[name]] = filepath.Join(dir, name)
 	}
-	if !rec.Spec.shares(IPC) && !rec.Spec.shares(PID) {
-		return nil
-	}
-	return nsthread.Do(func() error {
-		if err := enterPause(e.Pause); err != nil {
-			return err
-		}
-		if rec.Spec.shares(IPC) {
-			if e.Shm, err = lendShm(ctx, rec, dir); err != nil {
-				return fmt.Errorf("/dev/shm: %w", err)
-			}
-		}
-		if rec.Spec.shares(PID) {
-			if e.Proc, err = mnt.Clone(pauseProc, false); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	return e.borrow(ctx, rec, dir)
 }
 
 // IPC returns the IPC objects that the pod holds.
@@ -152,128 +131,4 @@ func (s *Sandbox) IPC(ctx context.Context) (*ipcns.Objects, error) {
 		return err
 	})
 	return objects, s.wrap("IPC objects of", err)
-}
-
-// enterPause moves the calling thread into a pause's mount namespace.
-func enterPause(pidfd *os.File) error {
-	if err := nsthread.Unshare(unix.CLONE_FS); err != nil {
-		return err
-	}
-	return nsthread.Join(pidfd, unix.CLONE_NEWNS)
-}
-
-// lendShm returns a clone of the pod's /dev/shm. The first that needs it makes
-// it. The calling thread is in the pause's mount namespace.
-func lendShm(ctx context.Context, rec *record, dir string) (*os.File, error) {
-	there, err := mnt.IsRoot(pauseShm)
-	if err != nil {
-		return nil, err
-	}
-	if !there {
-		if err := makeShm(ctx, rec, dir); err != nil {
-			return nil, err
-		}
-	}
-	return mnt.Clone(pauseShm, false)
-}
-
-// shmSource is what mount tables show as the source of a pod's /dev/shm. By it
-// the filesystem is found again when the pause has died.
-func shmSource(rec *record) string { return "podbox-" + rec.ID }
-
-func makeShm(ctx context.Context, rec *record, dir string) error {
-	// dir is a path of the host, of which this thread sees nothing: another
-	// one takes the lock.
-	var lock *flock.Lock
-	err := nsthread.Do(func() (err error) {
-		path := filepath.Join(dir, shmLock)
-		if err := os.WriteFile(path, nil, 0o600); err != nil {
-			return err
-		}
-		lock, err = flock.Wait(ctx, path, flock.Exclusive)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	defer lock.Close()
-	if there, err := mnt.IsRoot(pauseShm); err != nil || there {
-		return err
-	}
-	shm, err := ipcns.NewShm(shmSource(rec), rec.Spec.ShmSize)
-	if err != nil {
-		return err
-	}
-	defer shm.Close()
-	return mnt.Attach(shm, pauseShm)
-}
-
-// Files in a pod's directory that are locked: while its /dev/shm is made, and for
-// the moment of entering it.
-const (
-	shmLock   = "shm.lock"
-	turnstile = "turnstile"
-)
-
-// attachShm gives a pause a /dev/shm.
-func attachShm(pause, shm *os.File) error {
-	return nsthread.Do(func() error {
-		if err := enterPause(pause); err != nil {
-			return err
-		}
-		return mnt.Attach(shm, pauseShm)
-	})
-}
-
-// survivingShm returns a clone of the pod's /dev/shm as a member still has it
-// mounted; nil if none has.
-func survivingShm(rec *record, survivors members) (*os.File, error) {
-	if !rec.Spec.shares(IPC) {
-		return nil, nil
-	}
-	for _, m := range survivors {
-		point, err := mountPoint(m.pid, shmSource(rec))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		var shm *os.File
-		err = nsthread.Do(func() (err error) {
-			if err := enterPause(m.pidfd); err != nil {
-				return err
-			}
-			shm, err = mnt.Clone(point, false)
-			return err
-		})
-		if err == nil {
-			return shm, nil
-		}
-		if !proc.Exited(m.pidfd) {
-			return nil, fmt.Errorf("/dev/shm of process %d: %w", m.pid, err)
-		}
-	}
-	return nil, nil
-}
-
-// mountPoint returns where a process has the tmpfs of the given source mounted;
-// see proc_pid_mountinfo(5).
-func mountPoint(pid int, source string) (string, error) {
-	f, err := os.Open(fmt.Sprintf("/proc/%d/mountinfo", pid))
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	found, err := mountinfo.GetMountsFromReader(f, func(i *mountinfo.Info) (skip, stop bool) {
-		is := i.FSType == "tmpfs" && i.Source == source && i.Root == "/"
-		return !is, is
-	})
-	if err != nil {
-		return "", err
-	}
-	if len(found) == 0 {
-		return "", fs.ErrNotExist
-	}
-	return found[0].Mountpoint, nil
 }

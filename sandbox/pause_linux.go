@@ -19,12 +19,6 @@ import (
 	"github.com/podbox/podbox/internal/spawn"
 )
 
-// Where things are in a pause's mount namespace.
-const (
-	pauseShm  = "/shm"  // the pod's /dev/shm, once it was needed
-	pauseProc = "/proc" // of the pod's PID namespace, if it is shared
-)
-
 // pauseTitle is how a pause's command line begins. It goes on with the pod's name,
 // the kinds of namespace that are the pod's own, its ID and the runtime's root: by
 // these a pause is found whose record is lost.
@@ -102,18 +96,18 @@ func pauseProgram() (*os.File, error) {
 const pauseMemfd = "podbox-pause"
 
 // emptyMounts returns a new mount namespace whose root is a read-only tmpfs with
-// two empty directories to mount on.
+// a few empty directories to mount on.
 func emptyMounts() (*os.File, error) {
 	var ns *os.File
 	err := nsthread.Do(func() error {
 		root, err := mnt.New("tmpfs", unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC,
 			mnt.Option{Key: "source", Value: "pause"}, mnt.Option{Key: "mode", Value: "0555"},
-			mnt.Option{Key: "size", Value: "4096"}, mnt.Option{Key: "nr_inodes", Value: "4"})
+			mnt.Option{Key: "size", Value: "4096"}, mnt.Option{Key: "nr_inodes", Value: "8"})
 		if err != nil {
 			return err
 		}
 		defer root.Close()
-		for _, dir := range []string{pauseShm, pauseProc} {
+		for _, dir := range []string{pauseShm, pauseMqueue, pauseSys, pauseProc} {
 			if err := unix.Mkdirat(int(root.Fd()), dir[1:], 0o555); err != nil {
 				return &os.PathError{Op: "mkdirat", Path: dir, Err: err}
 			}
