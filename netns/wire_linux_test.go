@@ -204,15 +204,15 @@ func TestFree(t *testing.T) {
 		if err := Connect(ns, linkPrefix+"0", addrA, 1500); err != nil {
 			return err
 		}
-		br := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "other0"}}
-		if err := netlink.LinkAdd(br); err != nil {
+		other := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "other0"}, PeerName: "other1"}
+		if err := netlink.LinkAdd(other); err != nil {
 			return err
 		}
 		addr, _ := netlink.ParseAddr("10.99.0.1/16")
-		if err := netlink.AddrAdd(br, addr); err != nil {
+		if err := netlink.AddrAdd(other, addr); err != nil {
 			return err
 		}
-		if err := netlink.LinkSetUp(br); err != nil {
+		if err := netlink.LinkSetUp(other); err != nil {
 			return err
 		}
 		for ip, want := range map[string]error{

@@ -101,6 +101,9 @@ func hold(t *testing.T, program []byte, args ...string) *pod {
 // sealed returns program in a memfd that nobody can change.
 func sealed(program []byte) (*os.File, error) {
 	fd, err := unix.MemfdCreate("podbox", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING|unix.MFD_EXEC)
+	if err == unix.EINVAL { // before Linux 6.3
+		fd, err = unix.MemfdCreate("podbox", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("memfd_create: %w", err)
 	}
