@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 	"unsafe"
 
 	"github.com/vishvananda/netlink"
@@ -43,6 +44,9 @@ func Connect(ns *NS, link string, a Address, mtu int) error {
 	defer h.Close()
 	host, err := addPair(h, ns, link, mac, mtu)
 	if err != nil {
+		return fmt.Errorf("wire %s: %w", link, err)
+	}
+	if err := ignoreRouters(link); err != nil {
 		return fmt.Errorf("wire %s: %w", link, err)
 	}
 	// The host's end is up, so the pod's end has a carrier from the start.
@@ -83,7 +87,21 @@ func awaitCarrier(link string) error {
 	if value.data == 0 {
 		return errors.New("no carrier")
 	}
-	return nil
+	// Before Linux 6.8 the question settles nothing. Then wait until the link is
+	// said to run, which is so from a little before it does, under the lock that
+	// the last request takes.
+	for range 1000 {
+		req, err := linkRequest(link, unix.SIOCGIFFLAGS)
+		if err != nil {
+			return err
+		}
+		if req.Uint16()&unix.IFF_RUNNING != 0 {
+			return nil
+		}
+		time.Sleep(time.Millisecond)
+		_, _ = netlink.LinkByName(link)
+	}
+	return nil // it comes later
 }
 
 // Connected reports whether the host's end of a pod's link is there.
@@ -314,6 +332,15 @@ func setLink(index int, flags, mask uint32, v6 bool, settings ...*nl.RtAttr) err
 }
 
 const conf6 = "/proc/sys/net/ipv6/conf/"
+
+// ignoreRouters makes the host deaf to router advertisements from a pod: whoever
+// may send one there, CAP_NET_RAW is enough, would become the host's router.
+func ignoreRouters(link string) error {
+	if !IPv6() {
+		return nil
+	}
+	return setSysctl(conf6+link+"/accept_ra", "0")
+}
 
 // forward6 turns on IPv6 forwarding of what comes in by a link. Before Linux
 // 6.17 the kernel knows it for the whole host only, and then no longer listens to

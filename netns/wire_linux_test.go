@@ -194,6 +194,60 @@ func TestFirstPacket(t *testing.T) {
 	})
 }
 
+// A pod cannot make itself the host's router.
+func TestRouterAdvertisement(t *testing.T) {
+	onHost(t, func() error {
+		ns, err := Create()
+		if err != nil {
+			return err
+		}
+		defer ns.Close()
+		if err := Connect(ns, linkPrefix+"0", addrA, 1500); err != nil {
+			return err
+		}
+		if err := ns.Do(advertise); err != nil {
+			return err
+		}
+		for range 20 {
+			time.Sleep(10 * time.Millisecond)
+			routes, err := netlink.RouteList(nil, netlink.FAMILY_V6)
+			if err != nil {
+				return err
+			}
+			for _, r := range routes {
+				if r.Gw != nil || r.Protocol == unix.RTPROT_RA {
+					return fmt.Errorf("the host has a route from a pod: %s", r)
+				}
+			}
+		}
+		return nil
+	})
+}
+
+// advertise sends a router advertisement (RFC 4861) to the gateway.
+func advertise() error {
+	index := linkIndex(Interface)
+	eth0 := &netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Index: index}}
+	router := netip.MustParseAddr("fe80::77")
+	if err := netlink.AddrAdd(eth0, &netlink.Addr{IPNet: host(router), Flags: unix.IFA_F_NODAD}); err != nil {
+		return err
+	}
+	s, err := unix.Socket(unix.AF_INET6, unix.SOCK_RAW, unix.IPPROTO_ICMPV6)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(s)
+	if err := unix.SetsockoptInt(s, unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS, 255); err != nil {
+		return err
+	}
+	if err := unix.Bind(s, &unix.SockaddrInet6{ZoneId: uint32(index), Addr: router.As16()}); err != nil {
+		return err
+	}
+	ra := make([]byte, 16)
+	ra[0], ra[4], ra[6], ra[7] = 134, 64, 0x07, 0x08 // type, hop limit, a lifetime of 1,800 s
+	return unix.Sendto(s, ra, 0, &unix.SockaddrInet6{ZoneId: uint32(index), Addr: Gateway6.As16()})
+}
+
 func TestFree(t *testing.T) {
 	onHost(t, func() error {
 		ns, err := Create()
