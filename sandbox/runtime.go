@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -202,8 +203,35 @@ func (rt *Runtime) List(ctx context.Context) ([]*Info, error) {
 	if err != nil {
 		return nil, err
 	}
+	var (
+		wg    sync.WaitGroup
+		mu    sync.Mutex
+		infos []*Info
+		errs  []error
+	)
+	// A share for each CPU; a small one is not worth a goroutine.
+	share := max(64, len(ids)/runtime.GOMAXPROCS(0)+1)
+	for some := range slices.Chunk(ids, share) {
+		wg.Go(func() {
+			i, err := rt.listSome(ctx, some)
+			mu.Lock()
+			defer mu.Unlock()
+			infos, errs = append(infos, i...), append(errs, err)
+		})
+	}
+	wg.Wait()
+	slices.SortFunc(infos, func(a, b *Info) int {
+		if c := a.Created.Compare(b.Created); c != 0 {
+			return c
+		}
+		return strings.Compare(a.ID, b.ID)
+	})
+	return infos, errors.Join(errs...)
+}
+
+func (rt *Runtime) listSome(ctx context.Context, ids []string) ([]*Info, error) {
 	var look look
-	infos := make([]*Info, 0, len(ids))
+	var infos []*Info
 	var errs []error
 	for _, id := range ids {
 		if err := ctx.Err(); err != nil {
@@ -219,12 +247,6 @@ func (rt *Runtime) List(ctx context.Context) ([]*Info, error) {
 		}
 		infos = append(infos, rt.info(rec, &look))
 	}
-	slices.SortFunc(infos, func(a, b *Info) int {
-		if c := a.Created.Compare(b.Created); c != 0 {
-			return c
-		}
-		return strings.Compare(a.ID, b.ID)
-	})
 	return infos, errors.Join(errs...)
 }
 

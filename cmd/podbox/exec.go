@@ -193,6 +193,14 @@ func lookUpUser(name string, u *specs.User) (home string, err error) {
 
 // execute runs a program to its end, and answers with its exit status.
 func execute(ctx context.Context, pod *sandbox.Sandbox, process *specs.Process, interactive bool) error {
+	// From now on signals are the program's. To ask for all of them takes as long
+	// as a start: those that people and service managers send come first, the
+	// others while the program starts.
+	signals := make(chan os.Signal, 32)
+	const urgent = 4
+	notify(signals, forwarded[:urgent])
+	go notify(signals, forwarded[urgent:])
+
 	stdio := launcher.IO{Stdout: os.Stdout, Stderr: os.Stderr}
 	if interactive {
 		stdio.Stdin = os.Stdin
@@ -204,12 +212,11 @@ func execute(ctx context.Context, pod *sandbox.Sandbox, process *specs.Process, 
 		}
 		defer restore()
 	}
-	// A signal that comes before the program runs ends podbox.
-	p, err := launcher.Start(ctx, pod, &specs.Spec{Process: process}, stdio)
+	p, err := start(ctx, pod, process, stdio, signals)
 	if err != nil {
 		return err
 	}
-	go forward(p, process.Terminal)
+	go forward(signals, p, process.Terminal)
 	status, err := p.Wait(ctx)
 	if err != nil {
 		return err
@@ -220,15 +227,44 @@ func execute(ctx context.Context, pod *sandbox.Sandbox, process *specs.Process, 
 	return nil
 }
 
-// forward passes signals on to a program. What podbox was started with ignored, by
-// nohup(1) or a shell's background job, the program ignores too.
-func forward(p *launcher.Process, terminal bool) {
-	signals := make(chan os.Signal, 32)
-	for _, s := range forwarded {
-		if !signal.Ignored(s) {
-			signal.Notify(signals, s)
+// start starts the program. A signal that comes before it runs ends the start,
+// which may hang: on a file server, or because a program in the pod stops all that
+// it sees.
+func start(ctx context.Context, pod *sandbox.Sandbox, process *specs.Process, stdio launcher.IO, signals chan os.Signal) (*launcher.Process, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var first unix.Signal
+	started, watched := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(watched)
+		for {
+			select {
+			case s := <-signals:
+				if s != unix.SIGWINCH && s != unix.SIGCONT {
+					first = s.(unix.Signal)
+					cancel()
+					return
+				}
+			case <-started:
+				return
+			}
 		}
+	}()
+	p, err := launcher.Start(ctx, pod, &specs.Spec{Process: process}, stdio)
+	close(started)
+	<-watched
+	if first == 0 {
+		return p, err
 	}
+	if err != nil {
+		return nil, exit(128 + int(first))
+	}
+	_ = p.Signal(first)
+	return p, nil
+}
+
+// forward passes signals on to a program.
+func forward(signals <-chan os.Signal, p *launcher.Process, terminal bool) {
 	for s := range signals {
 		if s == unix.SIGWINCH && terminal {
 			if size, err := unix.IoctlGetWinsize(int(os.Stdout.Fd()), unix.TIOCGWINSZ); err == nil {
@@ -240,10 +276,21 @@ func forward(p *launcher.Process, terminal bool) {
 	}
 }
 
+// notify asks for the signals that are passed on. What podbox was started with
+// ignored, by nohup(1) or a shell's background job, the program ignores too.
+func notify(signals chan<- os.Signal, which []os.Signal) {
+	for _, s := range which {
+		if !signal.Ignored(s) {
+			signal.Notify(signals, s)
+		}
+	}
+}
+
 // forwarded are the signals that are passed on to a program: all that can be
 // caught, but those that are about podbox itself (its children, its pipes, its
-// runtime) or about the job control of the shell that it was started from.
+// runtime) or about the job control of the shell that it was started from. The
+// first four are the urgent ones.
 var forwarded = []os.Signal{
-	unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2,
+	unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2,
 	unix.SIGALRM, unix.SIGCONT, unix.SIGWINCH, unix.SIGIO, unix.SIGPWR,
 }
