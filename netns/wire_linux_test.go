@@ -285,6 +285,45 @@ func TestFree(t *testing.T) {
 	})
 }
 
+// The MTU is that of the link of the default route, also of a split one, within
+// what IPv6 and veth can do.
+func TestHostMTU(t *testing.T) {
+	onHost(t, func() error {
+		if got := HostMTU(); got != 1500 {
+			t.Errorf("without a default route: %d", got)
+		}
+		up := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "up0"}, PeerName: "up1"}
+		if err := netlink.LinkAdd(up); err != nil {
+			return err
+		}
+		addr, _ := netlink.ParseAddr("10.99.0.1/24")
+		if err := netlink.AddrAdd(up, addr); err != nil {
+			return err
+		}
+		if err := netlink.LinkSetUp(up); err != nil {
+			return err
+		}
+		for _, dst := range []string{"0.0.0.0/1", "128.0.0.0/1", "0.0.0.0/0"} {
+			_, to, _ := net.ParseCIDR(dst)
+			if err := netlink.RouteAdd(&netlink.Route{LinkIndex: up.Index, Dst: to, Gw: net.IPv4(10, 99, 0, 2)}); err != nil {
+				return err
+			}
+		}
+		if err := Free(netip.MustParseAddr("10.88.0.2")); err != nil {
+			t.Errorf("under a split default route: %v", err)
+		}
+		for mtu, want := range map[int]int{1380: 1380, 1000: 1280, 9000: 9000} {
+			if err := netlink.LinkSetMTU(up, mtu); err != nil {
+				return err
+			}
+			if got := HostMTU(); got != want {
+				t.Errorf("MTU %d: got %d, want %d", mtu, got, want)
+			}
+		}
+		return nil
+	})
+}
+
 func TestWithoutIPv6(t *testing.T) {
 	onHost(t, func() error {
 		if !IPv6() {

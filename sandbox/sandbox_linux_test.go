@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -785,6 +786,32 @@ func TestReadOnlySysctls(t *testing.T) {
 	undo()
 	rt.background.Wait()
 	before.Same(t, rt.root, "after read-only sysctls")
+}
+
+// Without a capability that it takes, a create fails with one line and leaves
+// nothing.
+func TestMissingCapability(t *testing.T) {
+	rt, before := newRuntime(t, nil)
+	for name, c := range map[string]uintptr{
+		"CAP_NET_ADMIN": unix.CAP_NET_ADMIN, "CAP_SYS_ADMIN": unix.CAP_SYS_ADMIN,
+	} {
+		cmd := child(rt.root, "create", "p", 0)
+		var out bytes.Buffer
+		cmd.Stderr = &out
+		// What root executes gets what its bounding set has; capabilities(7).
+		err := nsthread.Do(func() error {
+			if err := unix.Prctl(unix.PR_CAPBSET_DROP, c, 0, 0, 0); err != nil {
+				return err
+			}
+			return cmd.Run()
+		})
+		var ee *exec.ExitError
+		if !errors.As(err, &ee) || ee.ExitCode() != 1 || strings.Count(out.String(), "\n") != 1 ||
+			!strings.Contains(out.String(), "operation not permitted") {
+			t.Errorf("without %s: %v: %s", name, err, out.String())
+		}
+		before.Same(t, rt.root, "without "+name)
+	}
 }
 
 // A removal whose request was cancelled goes on; a create that was, is undone.

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/podbox/podbox/internal/testenv"
 )
 
 func wait(t *testing.T, p *Process) unix.WaitStatus {
@@ -110,9 +112,7 @@ func TestContext(t *testing.T) {
 
 // What a child does to be another user does not stay with its parent.
 func TestDumpable(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root")
-	}
+	testenv.NeedRoot(t)
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	var p Program
