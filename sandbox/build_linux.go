@@ -305,9 +305,8 @@ func (b *build) takeAddress(ctx context.Context) error {
 	case n.IP6.IsValid():
 		return fmt.Errorf("ip6 %s: IPv6 is off on this host: %w", n.IP6, unix.EAFNOSUPPORT)
 	}
-	// The record need not tell of it yet: a lease is free as soon as the pod that
-	// it names has no directory.
-	return nil
+	// On record, so that whoever clears a half-made pod away gives it back.
+	return b.rec.write(b.rt.podDir(b.rec.ID))
 }
 
 // lease takes the wanted address, or the next free one.
