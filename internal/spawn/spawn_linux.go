@@ -40,10 +40,14 @@ const unexpected = 4096
 // A Program is the list of system calls that a child makes. The zero value is
 // an empty program. A Program is started at most once.
 type Program struct {
-	calls []call
-	names []string
-	keep  []any // what the calls point to
-	execs []int // indexes of the calls that replace the child by a program
+	calls  []call
+	names  []string
+	keep   []any // what the calls point to
+	execs  []int // indexes of the calls that replace the child by a program
+	mask   int   // index before which the signal mask is set, if hasMask
+	cgroup *os.File
+
+	hasMask bool
 }
 
 // An Error is the failure of one call of a Program.
@@ -181,6 +185,15 @@ func (p *Program) Files(fds []int) error {
 	return nil
 }
 
+// InCgroup has the child born in a cgroup of version 2, of which dir is the open
+// directory: CLONE_INTO_CGROUP of clone(2).
+func (p *Program) InCgroup(dir *os.File) { p.cgroup = dir }
+
+// SetMask says where in the list of calls the child gets the signal mask that it
+// executes its program with. Without it that is right before the first Exec; a
+// seccomp filter may want it earlier.
+func (p *Program) SetMask() { p.mask, p.hasMask = len(p.calls), true }
+
 // MinFD is the lowest descriptor that Files accepts. [DupHigh] makes such ones.
 const MinFD = 64
 
@@ -213,18 +226,41 @@ type Process struct {
 // before, the child is killed. What the calling thread is, the child becomes: the
 // caller has locked it. The caller closes PidFD and reaps the child.
 func (p *Program) Start(ctx context.Context, flags uint64, sig Signals) (*Process, error) {
+	c, err := p.Begin(flags, sig)
+	if err != nil {
+		return nil, err
+	}
+	return c.Await(ctx)
+}
+
+// A Child is a process on its way to the program that it executes. It shares the
+// memory of its parent, which must call Await.
+type Child struct {
+	Process
+	program *Program
+	kernel  *kernelWords
+}
+
+// Begin is the first half of Start: it makes the child and returns at once.
+func (p *Program) Begin(flags uint64, sig Signals) (*Child, error) {
 	if len(p.execs) == 0 {
 		return nil, unix.EINVAL
 	}
 	memory.share()
-	defer memory.unshare()
 	c, err := p.start(flags|unix.CLONE_VM, sig)
 	if err != nil {
+		memory.unshare()
 		return nil, err
 	}
-	err = c.released(ctx)
+	return c, nil
+}
+
+// Await is the second half of Start. Of a child that failed nothing is left.
+func (c *Child) Await(ctx context.Context) (*Process, error) {
+	err := c.released(ctx)
+	memory.unshare()
 	if err == nil {
-		err = p.result()
+		err = c.program.result()
 	}
 	if err != nil {
 		c.PidFD.Close()
@@ -237,11 +273,12 @@ func (p *Program) Start(ctx context.Context, flags uint64, sig Signals) (*Proces
 // memory is that of this process, and how it is shared with children.
 var memory sharedMemory
 
-// A child that becomes another user makes the memory that it shares with us
-// undumpable, to keep that user's processes out of it: see PR_SET_DUMPABLE(2const).
-// When no child shares it any more, and not before, it is made dumpable again if it
-// was so. That is a state of the whole process, so it is counted for the whole
-// process.
+// A child may be among processes that it must not be read by, or lend its
+// executable file to (CVE-2019-5736), before it executes its program: as long as it
+// shares our memory that is not dumpable, which keeps them out: see
+// PR_SET_DUMPABLE(2const). When no child shares it any more, and not before, it is
+// made dumpable again if it was so. That is a state of the whole process, so it is
+// counted for the whole process.
 type sharedMemory struct {
 	mu       sync.Mutex
 	children int
@@ -254,6 +291,9 @@ func (m *sharedMemory) share() {
 	if m.children == 0 {
 		d, err := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0)
 		m.dumpable = err == nil && d == 1
+		if m.dumpable {
+			_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
+		}
 	}
 	m.children++
 }
@@ -290,13 +330,6 @@ func (p *Program) Detach() (*Process, error) {
 	return &c.Process, nil
 }
 
-// A child is a process that makes, or has made, the calls of a Program.
-type child struct {
-	Process
-	program *Program
-	kernel  *kernelWords
-}
-
 // kernelWords are what the kernel is given by address. They are on the heap,
 // since a goroutine's stack may move.
 type kernelWords struct {
@@ -305,16 +338,20 @@ type kernelWords struct {
 	busy     uint32 // cleared by the kernel when the child lets go of our memory
 }
 
-func (p *Program) start(flags uint64, sig Signals) (*child, error) {
+func (p *Program) start(flags uint64, sig Signals) (*Child, error) {
 	k := &kernelWords{busy: 1}
 	p.keep = append(p.keep, k)
 	for i := range k.all.Val {
 		k.all.Val[i] = ^k.all.Val[i]
 	}
 	if sig == Inherit {
-		// Right before the first exec: until then the child must not run
-		// a handler. CLONE_CLEAR_SIGHAND has reset them all.
-		p.insert(p.execs[0], "rt_sigprocmask", call{nr: unix.SYS_RT_SIGPROCMASK, args: [6]uintptr{
+		// Late: what comes before shall not be cut short. No handler can
+		// run in any case, CLONE_CLEAR_SIGHAND has reset them all.
+		at := p.execs[0]
+		if p.hasMask {
+			at = p.mask
+		}
+		p.insert(at, "rt_sigprocmask", call{nr: unix.SYS_RT_SIGPROCMASK, args: [6]uintptr{
 			unix.SIG_SETMASK, uintptr(unsafe.Pointer(&k.old)), 0, sigsetSize,
 		}})
 	}
@@ -327,6 +364,12 @@ func (p *Program) start(flags uint64, sig Signals) (*child, error) {
 		childTID:   uint64(uintptr(unsafe.Pointer(&k.busy))),
 		exitSignal: uint64(unix.SIGCHLD),
 	}
+	size := uintptr(cloneArgsV0)
+	if p.cgroup != nil {
+		args.flags |= unix.CLONE_INTO_CGROUP
+		args.cgroup = uint64(p.cgroup.Fd())
+		size = unsafe.Sizeof(args)
+	}
 	// A handler that runs in the child would run on memory shared with the
 	// parent, so every signal waits until the child is on its own. The mask is
 	// that of a thread: stay on it.
@@ -335,7 +378,7 @@ func (p *Program) start(flags uint64, sig Signals) (*child, error) {
 	if err := unix.PthreadSigmask(unix.SIG_SETMASK, &k.all, &k.old); err != nil {
 		return nil, os.NewSyscallError("rt_sigprocmask", err)
 	}
-	r := clone3(&args, unsafe.Sizeof(args), &p.calls[0], uintptr(len(p.calls)))
+	r := clone3(&args, size, &p.calls[0], uintptr(len(p.calls)))
 	err := unix.PthreadSigmask(unix.SIG_SETMASK, &k.old, nil)
 	if err != nil {
 		panic("spawn: restoring the signal mask: " + err.Error()) // cannot fail on a valid mask
@@ -343,7 +386,7 @@ func (p *Program) start(flags uint64, sig Signals) (*child, error) {
 	if e := -int(r); e > 0 && e < 4096 {
 		return nil, os.NewSyscallError("clone3", unix.Errno(e))
 	}
-	return &child{Process{PID: int(r), PidFD: os.NewFile(uintptr(k.pidfd), "pidfd")}, p, k}, nil
+	return &Child{Process{PID: int(r), PidFD: os.NewFile(uintptr(k.pidfd), "pidfd")}, p, k}, nil
 }
 
 // insert puts a call in front of the i-th.
@@ -362,7 +405,7 @@ func (p *Program) insert(i int, what string, c call) {
 // same, but then Go's scheduler takes the thread for a running one, and the whole
 // process hangs with a child that somebody has stopped, or that waits for a dead
 // file server. If the context ends first, the child is killed.
-func (c *child) released(ctx context.Context) error {
+func (c *Child) released(ctx context.Context) error {
 	var err error
 	pause := unix.NsecToTimespec(int64(20 * time.Millisecond))
 	for atomic.LoadUint32(&c.kernel.busy) != 0 {
@@ -429,15 +472,19 @@ func reap(pid int) {
 	}
 }
 
-// cloneArgs is struct clone_args of clone3(2), version 0.
+// cloneArgs is struct clone_args of clone3(2), version 2 (Linux 5.7).
 type cloneArgs struct {
 	flags      uint64
 	pidfd      uint64
 	childTID   uint64
 	_          uint64 // parent_tid
 	exitSignal uint64
-	_          [3]uint64 // stack, stack_size, tls
+	_          [5]uint64 // stack, stack_size, tls, set_tid, set_tid_size
+	cgroup     uint64
 }
+
+// cloneArgsV0 is the size of its version 0 (Linux 5.3).
+const cloneArgsV0 = 64
 
 // clone3 makes a child that makes the n calls and ends. In the parent it
 // returns the child's PID or a negated errno.
