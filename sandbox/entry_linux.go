@@ -68,7 +68,13 @@ func (e *Entry) Holds(pid int) error {
 
 // Enter opens the pod for a process to be put in. ErrNotRunning if its pause does
 // not live. Its errors do not name the pod: callers say what for they enter it.
-func (s *Sandbox) Enter(ctx context.Context) (*Entry, error) {
+func (s *Sandbox) Enter(ctx context.Context) (*Entry, error) { return s.enter(ctx, true) }
+
+// Hold is Enter, but borrows no mounts: for who joins the mount namespace of a
+// container that is in the pod already.
+func (s *Sandbox) Hold(ctx context.Context) (*Entry, error) { return s.enter(ctx, false) }
+
+func (s *Sandbox) enter(ctx context.Context, borrow bool) (*Entry, error) {
 	dir := s.rt.podDir(s.id)
 	turn, err := flock.Wait(ctx, filepath.Join(dir, turnstile), flock.Shared)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -80,27 +86,31 @@ func (s *Sandbox) Enter(ctx context.Context) (*Entry, error) {
 		return nil, notFound(err)
 	}
 	e := &Entry{lock: lock, Files: make(map[string]string)}
-	if err := e.open(ctx, dir); err != nil {
+	rec, err := e.open(dir)
+	if err == nil && borrow {
+		err = e.borrow(ctx, rec, dir)
+	}
+	if err != nil {
 		e.Close()
 		return nil, err
 	}
 	return e, nil
 }
 
-func (e *Entry) open(ctx context.Context, dir string) error {
+func (e *Entry) open(dir string) (*record, error) {
 	rec, err := readRecord(dir)
 	if err != nil {
-		return notFound(err)
+		return nil, notFound(err)
 	}
 	if rec.State != Running {
-		return fmt.Errorf("%w: its state is %s", ErrNotRunning, rec.State)
+		return nil, fmt.Errorf("%w: its state is %s", ErrNotRunning, rec.State)
 	}
 	e.Pause, err = openPause(rec)
 	if errors.Is(err, proc.ErrGone) {
-		return fmt.Errorf("%w: its pause is gone", ErrNotRunning)
+		return nil, fmt.Errorf("%w: its pause is gone", ErrNotRunning)
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	e.namespaces = rec.Namespaces
 	for _, n := range rec.Spec.Share {
@@ -109,7 +119,7 @@ func (e *Entry) open(ctx context.Context, dir string) error {
 	for _, name := range rec.Spec.files() {
 		e.Files[memberFiles[name]] = filepath.Join(dir, name)
 	}
-	return e.borrow(ctx, rec, dir)
+	return rec, nil
 }
 
 // IPC returns the IPC objects that the pod holds.

@@ -38,6 +38,18 @@ const (
 	pauseMqueue = "/mqueue"
 	pauseSys    = "/sys"
 	pauseProc   = "/proc"
+
+	pauseVolumes = "/volumes" // a tmpfs with a directory for each volume in memory
+)
+
+// What else there is at the root of a pause's mount namespace, for whoever builds
+// that of a container from a copy of it: an empty directory to mount on, another
+// that stays empty, and a null device, which a mount of it must be told to let
+// work (MOUNT_ATTR_NODEV).
+const (
+	PauseRoot  = "/root"
+	PauseEmpty = "/empty"
+	PauseNull  = "/null"
 )
 
 func loans() []loan {

@@ -96,21 +96,25 @@ func pauseProgram() (*os.File, error) {
 const pauseMemfd = "podbox-pause"
 
 // emptyMounts returns a new mount namespace whose root is a read-only tmpfs with
-// a few empty directories to mount on.
+// a few empty directories to mount on, and a null device.
 func emptyMounts() (*os.File, error) {
 	var ns *os.File
 	err := nsthread.Do(func() error {
 		root, err := mnt.New("tmpfs", unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC,
 			mnt.Option{Key: "source", Value: "pause"}, mnt.Option{Key: "mode", Value: "0555"},
-			mnt.Option{Key: "size", Value: "4096"}, mnt.Option{Key: "nr_inodes", Value: "8"})
+			mnt.Option{Key: "size", Value: "4096"}, mnt.Option{Key: "nr_inodes", Value: "16"})
 		if err != nil {
 			return err
 		}
 		defer root.Close()
-		for _, dir := range []string{pauseShm, pauseMqueue, pauseSys, pauseProc} {
+		for _, dir := range []string{pauseShm, pauseMqueue, pauseSys, pauseProc, pauseVolumes, PauseRoot, PauseEmpty} {
 			if err := unix.Mkdirat(int(root.Fd()), dir[1:], 0o555); err != nil {
 				return &os.PathError{Op: "mkdirat", Path: dir, Err: err}
 			}
+		}
+		err = unix.Mknodat(int(root.Fd()), PauseNull[1:], unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3)))
+		if err != nil {
+			return &os.PathError{Op: "mknodat", Path: PauseNull, Err: err}
 		}
 		if err := mnt.SetReadOnly(root); err != nil {
 			return err
