@@ -68,7 +68,7 @@ func disconnect(index int, link string) (func(), error) {
 	}
 	p.Call("close_range", unix.SYS_CLOSE_RANGE, 1, uintptr(^uint32(0)), 0)
 	p.Call("send", unix.SYS_SENDTO, 0, spawn.Pointer(&p, &msg[0]), uintptr(len(msg)), 0, 0, 0)
-	child, err := p.Detach()
+	child, err := p.Detach(0)
 	if err != nil {
 		return nil, err
 	}

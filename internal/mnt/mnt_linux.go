@@ -76,9 +76,65 @@ func IsRoot(path string) (bool, error) {
 	return st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0, nil
 }
 
+// CloneFile is Clone of what f has open, which must be attached to the mount
+// namespace of the calling thread.
+func CloneFile(f *os.File, recursive bool) (*os.File, error) {
+	flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC | unix.AT_EMPTY_PATH)
+	if recursive {
+		flags |= unix.AT_RECURSIVE
+	}
+	fd, err := unix.OpenTree(int(f.Fd()), "", flags)
+	if err != nil {
+		return nil, &os.PathError{Op: "open_tree", Path: f.Name(), Err: err}
+	}
+	return os.NewFile(uintptr(fd), f.Name()), nil
+}
+
+// Cover places a detached mount on what target has open. No path is walked, so
+// nobody can make it lead elsewhere.
+func Cover(m, target *os.File) error {
+	err := unix.MoveMount(int(m.Fd()), "", int(target.Fd()), "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
+	if err != nil {
+		return &os.PathError{Op: "move_mount", Path: target.Name(), Err: err}
+	}
+	return nil
+}
+
 // SetReadOnly makes a detached mount read-only.
 func SetReadOnly(m *os.File) error {
-	return setattr(int(m.Fd()), "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})
+	return Set(m, false, Attrs{Set: unix.MOUNT_ATTR_RDONLY}, 0)
+}
+
+// Attrs are changes to the MOUNT_ATTR_ flags of a mount.
+type Attrs struct{ Set, Clear uint64 }
+
+// Add adds a change, which wins over earlier ones.
+func (a *Attrs) Add(set, clear uint64) {
+	a.Set = a.Set&^clear | set
+	a.Clear = a.Clear&^set | clear
+	if set&unix.MOUNT_ATTR__ATIME != 0 || clear&unix.MOUNT_ATTR__ATIME != 0 {
+		a.Clear |= unix.MOUNT_ATTR__ATIME // one value of several bits: mount_setattr(2)
+	}
+}
+
+// Set changes the attributes of a mount, and its propagation (MS_PRIVATE …) unless
+// that is 0; with all that is mounted below if recursive.
+func Set(m *os.File, recursive bool, a Attrs, propagation uint64) error {
+	flags := uint(unix.AT_EMPTY_PATH)
+	if recursive {
+		flags |= unix.AT_RECURSIVE
+	}
+	return setattr(int(m.Fd()), "", flags, &unix.MountAttr{Attr_set: a.Set, Attr_clr: a.Clear, Propagation: propagation})
+}
+
+// MapIDs has a detached mount show the owners of files as the user namespace has
+// them: an ID-mapped mount, of Linux 5.12 and not of all filesystems.
+func MapIDs(m, userns *os.File, recursive bool) error {
+	flags := uint(unix.AT_EMPTY_PATH)
+	if recursive {
+		flags |= unix.AT_RECURSIVE
+	}
+	return setattr(int(m.Fd()), "", flags, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(userns.Fd())})
 }
 
 // Propagate sets the propagation (MS_PRIVATE, MS_SLAVE …) of the whole tree of

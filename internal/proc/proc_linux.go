@@ -91,21 +91,48 @@ func OpenPID(pid int) (*os.File, error) {
 	return os.NewFile(uintptr(fd), "pidfd"), nil
 }
 
-// startTime reads field 22 of /proc/PID/stat. The second field is a name in
-// parentheses which may hold anything.
-func startTime(pid int) (uint64, error) {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) {
-		return 0, ErrGone
-	}
+// PIDOf returns the PID of the process of a pidfd, or ErrGone; pidfd_open(2).
+func PIDOf(pidfd *os.File) (int, error) {
+	b, err := os.ReadFile("/proc/self/fdinfo/" + strconv.Itoa(int(pidfd.Fd())))
 	if err != nil {
 		return 0, err
 	}
-	fields := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
-	if len(fields) < 20 {
-		return 0, fmt.Errorf("/proc/%d/stat: %w", pid, unix.EBADMSG)
+	for line := range strings.Lines(string(b)) {
+		if value, ok := strings.CutPrefix(line, "Pid:"); ok {
+			pid, err := strconv.Atoi(strings.TrimSpace(value))
+			if err == nil && pid <= 0 {
+				err = ErrGone
+			}
+			return pid, err
+		}
+	}
+	return 0, fmt.Errorf("descriptor %d is no pidfd: %w", pidfd.Fd(), unix.EBADF)
+}
+
+// startTime reads field 22 of /proc/PID/stat.
+func startTime(pid int) (uint64, error) {
+	fields, err := stat(pid)
+	if err != nil {
+		return 0, err
 	}
 	return strconv.ParseUint(string(fields[19]), 10, 64)
+}
+
+// stat returns the fields of /proc/PID/stat from the third on: the second is a name
+// in parentheses which may hold anything. See proc_pid_stat(5).
+func stat(pid int) ([][]byte, error) {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) {
+		return nil, ErrGone
+	}
+	if err != nil {
+		return nil, err
+	}
+	fields := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
+	if len(fields) < 20 {
+		return nil, fmt.Errorf("/proc/%d/stat: %w", pid, unix.EBADMSG)
+	}
+	return fields, nil
 }
 
 // Exited reports whether the process of a pidfd has ended.
@@ -188,4 +215,33 @@ func kernelThreads() map[string]bool {
 		threads[pid] = true
 	}
 	return threads
+}
+
+// ExitStatus returns the exit status of the ended process of a pidfd, which need not
+// be a child of ours: 128+N if signal N ended it. Nil if nobody knows any more. As long
+// as its parent has not reaped it /proc tells; after that the kernel does since Linux
+// 6.15, if the pidfd was opened before.
+func ExitStatus(pidfd *os.File) *int {
+	pid, err := PIDOf(pidfd)
+	if err == nil {
+		if fields, err := stat(pid); err == nil && len(fields) > 49 && string(fields[0]) == "Z" {
+			code, err := strconv.Atoi(string(fields[49]))
+			if _, gone := PIDOf(pidfd); err == nil && gone == nil { // it was the same all the time
+				return exitStatus(unix.WaitStatus(code))
+			}
+		}
+	}
+	info := &unix.PidfdInfo{Mask: unix.PIDFD_INFO_EXIT}
+	if err := unix.IoctlPidfdInfo(int(pidfd.Fd()), info); err != nil || info.Mask&unix.PIDFD_INFO_EXIT == 0 {
+		return nil
+	}
+	return exitStatus(unix.WaitStatus(info.Exit_code))
+}
+
+func exitStatus(ws unix.WaitStatus) *int {
+	status := ws.ExitStatus()
+	if ws.Signaled() {
+		status = 128 + int(ws.Signal())
+	}
+	return &status
 }

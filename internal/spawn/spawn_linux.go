@@ -318,12 +318,13 @@ func (p *Program) Fork() (*Process, error) {
 	return &c.Process, nil
 }
 
-// Detach makes a child that shares the memory of the caller, and returns at once.
+// Detach makes a child, in the new namespaces that flags name, that shares the
+// memory of the caller, and returns at once.
 // The child makes its calls, for as long as they take, and ends, also if the
 // caller has ended before. The caller keeps the Program reachable until then.
 // Signals stay blocked in the child.
-func (p *Program) Detach() (*Process, error) {
-	c, err := p.start(unix.CLONE_VM, Blocked)
+func (p *Program) Detach(flags uint64) (*Process, error) {
+	c, err := p.start(flags|unix.CLONE_VM, Blocked)
 	if err != nil {
 		return nil, err
 	}

@@ -136,7 +136,7 @@ func TestSignalMask(t *testing.T) {
 			for range 300 {
 				var p Program
 				p.Call("getpid", unix.SYS_GETPID)
-				proc, err := p.Detach()
+				proc, err := p.Detach(0)
 				if err != nil {
 					done <- err
 					return

@@ -1,0 +1,41 @@
+package cgroup
+
+import (
+	"path"
+
+	"golang.org/x/sys/unix"
+)
+
+// A View is where a group's own directory in one hierarchy is, and what it is called
+// below /sys/fs/cgroup: "" if that is the directory itself.
+type View struct{ Name, Dir string }
+
+// Views returns what a container is to see of its group.
+func (g *Group) Views() []View {
+	if g.layout.v2 == mountPoint {
+		return []View{{"", g.in(g.layout.v2)}}
+	}
+	var views []View
+	for _, h := range g.layout.v1 {
+		if dir := g.in(h.mount); !h.onDemand || exists(dir) {
+			views = append(views, View{path.Base(h.mount), dir})
+		}
+	}
+	if g.layout.v2 != "" {
+		views = append(views, View{path.Base(g.layout.v2), g.in(g.layout.v2)})
+	}
+	return views
+}
+
+// RemoveEmpty removes the group if there is nothing in it, and does nothing if there
+// is.
+func (g *Group) RemoveEmpty() error {
+	for _, dir := range g.dirs() {
+		switch err := unix.Rmdir(dir); err {
+		case nil, unix.ENOENT, unix.EBUSY, unix.ENOTEMPTY:
+		default:
+			return g.errorf("remove: %w", err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,19 @@
+package volumes
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Errors that callers may match with errors.Is.
+var (
+	ErrInvalid      = errors.New("invalid value")
+	ErrNotSupported = errors.New("not supported")
+	ErrWrongType    = errors.New("wrong type of file")
+	ErrEscapes      = errors.New("leads out of the volume")
+	ErrBusy         = errors.New("something is mounted there")
+)
+
+func invalid(field, value, want string) error {
+	return fmt.Errorf("%s %q: %w: %s", field, value, ErrInvalid, want)
+}
