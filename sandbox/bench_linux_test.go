@@ -49,7 +49,7 @@ func BenchmarkBareCreate(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	id := strings.Repeat("0", idLen)
+	id := strings.Repeat("0", 64)
 	a := netns.Address{IP: netns.DefaultRange.Addr().Next().Next(), IP6: netns.DefaultRange6.Addr().Next().Next(), MAC: netns.MACFor(id)}
 	for b.Loop() {
 		var child *spawn.Process

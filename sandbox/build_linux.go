@@ -16,8 +16,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/podbox/podbox/internal/flock"
+	"github.com/podbox/podbox/internal/names"
 	"github.com/podbox/podbox/internal/nsthread"
 	"github.com/podbox/podbox/internal/steps"
+	"github.com/podbox/podbox/internal/sysctl"
 	"github.com/podbox/podbox/netns"
 )
 
@@ -33,8 +35,8 @@ type build struct {
 	// of a stranger, or those that survived the last pause.
 	join    []*os.File
 	joined  []Namespace
-	shm     *os.File // the /dev/shm that survived it
-	failure error    // of an undo
+	memory  memory // what survived it of /dev/shm and of volumes
+	failure error  // of an undo
 }
 
 func (b *build) close() {
@@ -44,9 +46,7 @@ func (b *build) close() {
 	for _, f := range b.join {
 		f.Close()
 	}
-	if b.shm != nil {
-		b.shm.Close()
-	}
+	b.memory.close()
 	b.lock.Close()
 }
 
@@ -90,10 +90,10 @@ func (rt *Runtime) newBuild(spec Spec) (*build, error) {
 	if err := spec.Validate(); err != nil {
 		return nil, err
 	}
-	id := newID()
+	id := names.NewID()
 	return &build{rt: rt, rec: &record{
 		Version: recordVersion, ID: id, State: Created,
-		Created: time.Now().UTC().Truncate(time.Microsecond), Spec: spec.withDefaults(id),
+		Created: time.Now().UTC().Truncate(time.Microsecond), Spec: spec.withDefaults(id), StateDir: rt.stateDir,
 	}}, nil
 }
 
@@ -133,6 +133,12 @@ func (b *build) createPlan() []steps.Step {
 func (b *build) upPlan(address ...steps.Step) []steps.Step {
 	spec := &b.rec.Spec
 	plan := append([]steps.Step{b.cloneStep()}, address...)
+	if len(spec.Volumes) > 0 {
+		plan = append(plan, b.volumeStep())
+	}
+	if spec.Limits != (Limits{}) {
+		plan = append(plan, b.limitStep())
+	}
 	plan = append(plan, steps.Step{
 		Name: "files",
 		Text: "write " + strings.Join(spec.files(), ", "),
@@ -407,36 +413,24 @@ func (b *build) setSysctls(context.Context) error {
 			flags |= n.flag()
 		}
 	}
+	dir, err := sysctl.Open()
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
 	return nsthread.Do(func() error {
 		if err := nsthread.Join(b.pause.pidfd, flags); err != nil {
 			return err
 		}
 		for _, k := range slices.Sorted(maps.Keys(spec.Sysctls)) {
-			if err := setSysctl(k, spec.Sysctls[k]); err != nil {
+			err := dir.Set(k, spec.Sysctls[k])
+			if errors.Is(err, sysctl.ErrInvalid) {
+				err = invalidValue{err}
+			}
+			if err != nil {
 				return err
 			}
 		}
 		return nil
 	})
-}
-
-// setSysctl writes to a file of /proc/sys, which shows the namespaces of the
-// thread that opens it. As sysctl(8) has it, a slash in the name stands for a dot
-// in the file's.
-func setSysctl(name, value string) error {
-	path := "/proc/sys/" + strings.NewReplacer(".", "/", "/", ".").Replace(name)
-	f, err := os.OpenFile(path, os.O_WRONLY, 0)
-	if err == nil {
-		_, err = f.WriteString(value)
-		err = errors.Join(err, f.Close())
-	}
-	switch {
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission) && os.Geteuid() == 0:
-		return fmt.Errorf("sysctl %q: %w: not a pod's own on this kernel", name, ErrInvalid)
-	case errors.Is(err, unix.EINVAL):
-		return fmt.Errorf("sysctl %s=%q: %w: %w", name, value, ErrInvalid, unix.EINVAL)
-	case err != nil:
-		return fmt.Errorf("sysctl %s=%q: %w", name, value, err)
-	}
-	return nil
 }

@@ -34,8 +34,9 @@ type Entry struct {
 	// have for a member.
 	Files map[string]string
 
-	lock       *flock.Lock
-	namespaces map[Namespace]nsfs.ID
+	lock *flock.Lock
+	rec  *record
+	dir  string // of the pod
 }
 
 // Close ends the Entry. It may be called again.
@@ -53,7 +54,7 @@ func (e *Entry) Close() error {
 // process is not.
 func (e *Entry) Holds(pid int) error {
 	for _, n := range allNamespaces {
-		want, shared := e.namespaces[n]
+		want, shared := e.rec.Namespaces[n]
 		if !shared {
 			continue
 		}
@@ -86,7 +87,7 @@ func (s *Sandbox) enter(ctx context.Context, borrow bool) (*Entry, error) {
 		return nil, notFound(err)
 	}
 	e := &Entry{lock: lock, Files: make(map[string]string)}
-	rec, err := e.open(dir)
+	rec, err := s.open(e, dir)
 	if err == nil && borrow {
 		err = e.borrow(ctx, rec, dir)
 	}
@@ -97,7 +98,7 @@ func (s *Sandbox) enter(ctx context.Context, borrow bool) (*Entry, error) {
 	return e, nil
 }
 
-func (e *Entry) open(dir string) (*record, error) {
+func (s *Sandbox) open(e *Entry, dir string) (*record, error) {
 	rec, err := readRecord(dir)
 	if err != nil {
 		return nil, notFound(err)
@@ -112,7 +113,10 @@ func (e *Entry) open(dir string) (*record, error) {
 	if err != nil {
 		return nil, err
 	}
-	e.namespaces = rec.Namespaces
+	if s.rt.frozen(s.id) {
+		return nil, fmt.Errorf("%w: it is paused", ErrNotRunning)
+	}
+	e.rec, e.dir = rec, dir
 	for _, n := range rec.Spec.Share {
 		e.Flags |= n.flag()
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -11,6 +12,7 @@ import (
 	"github.com/podbox/podbox/internal/nsfs"
 	"github.com/podbox/podbox/internal/proc"
 	"github.com/podbox/podbox/netns"
+	"github.com/podbox/podbox/volumes"
 )
 
 // Info is what is known of a pod at one moment.
@@ -33,6 +35,10 @@ type Info struct {
 	Sysctls map[string]string `json:"sysctls,omitempty"`
 	DNS     DNS               `json:"dns,omitzero"`
 	Hosts   []Host            `json:"hosts,omitempty"`
+	// Volumes are the pod's, without the contents of files.
+	Volumes []volumes.Volume `json:"volumes,omitempty"`
+	Limits  Limits           `json:"limits,omitzero"`
+	Cgroup  string           `json:"cgroup"`
 	// PausePID is 0 unless the pause lives.
 	PausePID int `json:"pausePID,omitempty"`
 	// Namespaces are paths by which the pod's namespaces can be joined, by
@@ -48,7 +54,8 @@ func (rt *Runtime) info(rec *record, l *look) *Info {
 		Hostname: rec.Spec.Hostname, Labels: rec.Spec.Labels, Share: rec.Spec.Share,
 		Network: rec.Spec.Network.String(), MAC: rec.Address.MAC,
 		ShmSize: rec.Spec.ShmSize, Sysctls: rec.Spec.Sysctls, DNS: rec.Spec.DNS, Hosts: rec.Spec.Hosts,
-		Dir: rt.podDir(rec.ID),
+		Volumes: withoutContents(rec.Spec.Volumes), Limits: rec.Spec.Limits,
+		Cgroup: parentGroup(rt.root) + "/" + rec.ID, Dir: rt.podDir(rec.ID),
 	}
 	if rec.Address.IP.IsValid() {
 		i.IP = rec.Address.IP.String()
@@ -61,6 +68,9 @@ func (rt *Runtime) info(rec *record, l *look) *Info {
 	}
 	var alive bool
 	i.State, alive, i.Error = state(rec, l)
+	if i.State == Running && rt.frozen(rec.ID) {
+		i.State = Paused
+	}
 	if alive {
 		i.PausePID = rec.Pause.PID
 		i.Namespaces = make(map[string]string)
@@ -69,6 +79,23 @@ func (rt *Runtime) info(rec *record, l *look) *Info {
 		}
 	}
 	return i
+}
+
+// withoutContents returns volumes as they may be shown: files may be secrets.
+func withoutContents(vs []volumes.Volume) []volumes.Volume {
+	vs = slices.Clone(vs)
+	for i := range vs {
+		if vs[i].Files == nil {
+			continue
+		}
+		files := *vs[i].Files
+		files.Entries = slices.Clone(files.Entries)
+		for n := range files.Entries {
+			files.Entries[n].Content = nil
+		}
+		vs[i].Files = &files
+	}
+	return vs
 }
 
 // state finds out what is true of a pod whose record says what was intended;
@@ -107,6 +134,9 @@ type Sandbox struct {
 	id  string
 	ref string // what the user calls it; for errors
 }
+
+// Runtime returns the runtime that the pod belongs to.
+func (s *Sandbox) Runtime() *Runtime { return s.rt }
 
 // ID returns the pod's ID, 64 hexadecimal digits.
 func (s *Sandbox) ID() string { return s.id }

@@ -28,7 +28,9 @@ type loan struct {
 	at   string    // where the pause has it
 	kind Namespace // it is there if this kind is shared
 	make func(*record) (*os.File, error)
-	to   func(*Entry) **os.File
+	// place makes what it is mounted on, if that is not there always.
+	place func(at string) error
+	to    func(*Entry) **os.File
 }
 
 // Where a pause has what it lends; a directory of its root each. What is at
@@ -54,10 +56,10 @@ const (
 
 func loans() []loan {
 	return []loan{
-		{pauseShm, IPC, newShm, func(e *Entry) **os.File { return &e.Shm }},
-		{pauseMqueue, IPC, newMqueue, func(e *Entry) **os.File { return &e.Mqueue }},
-		{pauseSys, Net, newSys, func(e *Entry) **os.File { return &e.Sys }},
-		{pauseProc, PID, nil, func(e *Entry) **os.File { return &e.Proc }},
+		{at: pauseShm, kind: IPC, make: newShm, to: func(e *Entry) **os.File { return &e.Shm }},
+		{at: pauseMqueue, kind: IPC, make: newMqueue, to: func(e *Entry) **os.File { return &e.Mqueue }},
+		{at: pauseSys, kind: Net, make: newSys, to: func(e *Entry) **os.File { return &e.Sys }},
+		{at: pauseProc, kind: PID, to: func(e *Entry) **os.File { return &e.Proc }},
 	}
 }
 
@@ -104,16 +106,22 @@ func (e *Entry) borrow(ctx context.Context, rec *record, dir string) error {
 
 // clone returns a clone of what is lent. The first that needs it makes it.
 func (l *loan) clone(ctx context.Context, rec *record, dir string) (*os.File, error) {
-	there, err := mnt.IsRoot(l.at)
-	if err != nil {
+	if err := l.ensure(ctx, rec, dir); err != nil {
 		return nil, err
 	}
-	if !there {
-		if err := l.mount(ctx, rec, dir); err != nil {
-			return nil, err
-		}
-	}
 	return mnt.Clone(l.at, false)
+}
+
+// ensure makes what is lent if it is not there.
+func (l *loan) ensure(ctx context.Context, rec *record, dir string) error {
+	there, err := mnt.IsRoot(l.at)
+	if l.place != nil && errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	if err != nil || there {
+		return err
+	}
+	return l.mount(ctx, rec, dir)
 }
 
 func (l *loan) mount(ctx context.Context, rec *record, dir string) error {
@@ -132,6 +140,11 @@ func (l *loan) mount(ctx context.Context, rec *record, dir string) error {
 		return err
 	}
 	defer lock.Close()
+	if l.place != nil {
+		if err := l.place(l.at); err != nil {
+			return err
+		}
+	}
 	if there, err := mnt.IsRoot(l.at); err != nil || there {
 		return err
 	}
@@ -161,43 +174,92 @@ func enterMounts(pidfd *os.File) error {
 	return nsthread.Join(pidfd, unix.CLONE_NEWNS)
 }
 
-// attachShm gives a pause a /dev/shm.
-func attachShm(pause, shm *os.File) error {
+// memory is what the pod has in memory and a pause that died has held: mounts, by
+// where a pause has them.
+type memory map[string]*os.File
+
+func (m memory) close() {
+	for _, f := range m {
+		f.Close()
+	}
+}
+
+// attach gives it to a new pause.
+func (m memory) attach(pause *os.File) error {
+	if len(m) == 0 {
+		return nil
+	}
 	return nsthread.Do(func() error {
 		if err := enterMounts(pause); err != nil {
 			return err
 		}
-		return mnt.Attach(shm, pauseShm)
+		for at, f := range m {
+			if err := attachAgain(f, at); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 }
 
-// survivingShm returns a clone of the pod's /dev/shm as a member still has it
-// mounted; nil if none has.
-func survivingShm(rec *record, survivors members) (*os.File, error) {
-	if !rec.Spec.shares(IPC) {
-		return nil, nil
+func attachAgain(m *os.File, at string) error {
+	if filepath.Dir(at) == pauseVolumes {
+		if err := makePlace(at); err != nil {
+			return err
+		}
 	}
+	return mnt.Attach(m, at)
+}
+
+// survivingMemory returns clones of what members still have mounted of it.
+func survivingMemory(rec *record, survivors members) (memory, error) {
+	sources := make(map[string]string)
+	if rec.Spec.shares(IPC) {
+		sources[pauseShm] = shmSource(rec)
+	}
+	for _, v := range rec.Spec.Volumes {
+		if v.InMemory() {
+			sources[volumePoint(v.Name)] = volumeSource(rec, v.Name)
+		}
+	}
+	m := make(memory)
+	for at, source := range sources {
+		f, err := surviving(source, survivors)
+		if err != nil {
+			m.close()
+			return nil, fmt.Errorf("%s: %w", at, err)
+		}
+		if f != nil {
+			m[at] = f
+		}
+	}
+	return m, nil
+}
+
+// surviving returns a clone of the filesystem of the given source as a member still
+// has it mounted; nil if none has.
+func surviving(source string, survivors members) (*os.File, error) {
 	for _, m := range survivors {
-		point, err := mountPoint(m.pid, shmSource(rec))
+		point, err := mountPoint(m.pid, source)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
-		var shm *os.File
+		var f *os.File
 		err = nsthread.Do(func() (err error) {
 			if err := enterMounts(m.pidfd); err != nil {
 				return err
 			}
-			shm, err = mnt.Clone(point, false)
+			f, err = mnt.Clone(point, false)
 			return err
 		})
 		if err == nil {
-			return shm, nil
+			return f, nil
 		}
 		if !proc.Exited(m.pidfd) {
-			return nil, fmt.Errorf("/dev/shm of process %d: %w", m.pid, err)
+			return nil, fmt.Errorf("process %d: %w", m.pid, err)
 		}
 	}
 	return nil, nil

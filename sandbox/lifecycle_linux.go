@@ -80,13 +80,8 @@ func (b *build) startPlan() ([]steps.Step, error) {
 func (b *build) healPlan() []steps.Step {
 	plan := []steps.Step{b.cloneStep(), b.pauseStep(), {
 		Name: "memory",
-		Text: "take over /dev/shm",
-		Do: func(context.Context) error {
-			if b.shm == nil {
-				return nil
-			}
-			return attachShm(b.pause.pidfd, b.shm)
-		},
+		Text: "take over /dev/shm and the volumes in memory",
+		Do:   func(context.Context) error { return b.memory.attach(b.pause.pidfd) },
 	}}
 	anew := func(n Namespace) bool { return b.rec.Spec.owns(n) && !slices.Contains(b.joined, n) }
 	if anew(Net) || b.rec.wired() && !netns.Connected(b.rec.link()) {
@@ -130,7 +125,7 @@ func (b *build) adopt(survivors members) error {
 		}
 	}
 	var err error
-	b.shm, err = survivingShm(b.rec, survivors)
+	b.memory, err = survivingMemory(b.rec, survivors)
 	return err
 }
 
@@ -196,12 +191,16 @@ func (rt *Runtime) membersStep(rec *record, opts StopOptions) steps.Step {
 		Text: "end the programs in the pod",
 		Do: func(ctx context.Context) error {
 			pidfd, err := openPause(rec)
-			if err == nil {
+			alive := err == nil
+			if alive {
 				defer pidfd.Close()
 			} else if !errors.Is(err, proc.ErrGone) {
 				return err
 			}
-			return endMembers(ctx, rec, err == nil, opts.Signal, max(opts.Grace, 0))
+			if err := rt.thaw(rec.ID); err != nil {
+				return err
+			}
+			return endMembers(ctx, rec, alive, opts.Signal, max(opts.Grace, 0))
 		},
 	}
 }
@@ -212,6 +211,10 @@ func (rt *Runtime) downPlan(rec *record) []steps.Step {
 		Name: "unwire",
 		Text: "remove the link",
 		Do:   func(context.Context) error { return rt.disconnect(rec) },
+	}, {
+		Name: "cgroup",
+		Text: "remove the cgroup",
+		Do:   func(ctx context.Context) error { return rt.removeGroup(ctx, rec.ID) },
 	}, {
 		Name: "pause",
 		Text: "end the pause, and with it the namespaces",

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/podbox/podbox/internal/names"
 	"github.com/podbox/podbox/internal/nsfs"
 	"github.com/podbox/podbox/internal/proc"
 	"github.com/podbox/podbox/netns"
@@ -279,7 +280,7 @@ func (rt *Runtime) pauseLabel(pid int) (p foundPause, ours bool) {
 	}
 	words := strings.Split(strings.TrimSuffix(string(b), "\x00"), "\x00")
 	n := len(words)
-	if n < 4 || !strings.HasPrefix(words[0], pauseTitle) || words[n-1] != rt.root || !isID(words[n-2]) {
+	if n < 4 || !strings.HasPrefix(words[0], pauseTitle) || words[n-1] != rt.root || !names.IsID(words[n-2]) {
 		return p, false
 	}
 	for _, n := range allNamespaces {

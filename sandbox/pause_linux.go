@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/podbox/podbox/internal/memfd"
 	"github.com/podbox/podbox/internal/mnt"
 	"github.com/podbox/podbox/internal/nsfs"
 	"github.com/podbox/podbox/internal/nsthread"
@@ -57,7 +58,7 @@ func (b *birthplace) open() (program, mounts *os.File, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.program == nil {
-		if b.program, err = pauseProgram(); err != nil {
+		if b.program, err = memfd.New(pauseMemfd, pause.Binary()); err != nil {
 			return nil, nil, fmt.Errorf("pause program: %w", err)
 		}
 	}
@@ -69,30 +70,7 @@ func (b *birthplace) open() (program, mounts *os.File, err error) {
 	return b.program, b.mounts, nil
 }
 
-// pauseProgram returns the pause program as a file that nobody can change any
-// more, however it is reached from inside a pod (CVE-2019-5736).
-func pauseProgram() (*os.File, error) {
-	const flags = unix.MFD_CLOEXEC | unix.MFD_ALLOW_SEALING
-	fd, err := unix.MemfdCreate(pauseMemfd, flags|unix.MFD_EXEC)
-	if err == unix.EINVAL { // before Linux 6.3
-		fd, err = unix.MemfdCreate(pauseMemfd, flags)
-	}
-	if err != nil {
-		return nil, os.NewSyscallError("memfd_create", err)
-	}
-	f := os.NewFile(uintptr(fd), pauseMemfd)
-	if _, err := f.Write(pause.Binary()); err != nil {
-		f.Close()
-		return nil, err
-	}
-	const seals = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE
-	if _, err := unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, seals); err != nil {
-		f.Close()
-		return nil, os.NewSyscallError("fcntl F_ADD_SEALS", err)
-	}
-	return f, nil
-}
-
+// pauseMemfd is what /proc shows as the program of a pause.
 const pauseMemfd = "podbox-pause"
 
 // emptyMounts returns a new mount namespace whose root is a read-only tmpfs with

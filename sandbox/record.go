@@ -1,8 +1,6 @@
 package sandbox
 
 import (
-	"crypto/rand"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/podbox/podbox/internal/names"
 	"github.com/podbox/podbox/internal/nsfs"
 	"github.com/podbox/podbox/internal/proc"
 	"github.com/podbox/podbox/netns"
@@ -26,6 +25,8 @@ const (
 	Stopped  State = "stopped"
 	Removing State = "removing"
 	Broken   State = "broken"
+	// Paused is never on record: a pod that runs is found to be so.
+	Paused State = "paused"
 )
 
 // recordVersion is that of the format of records.
@@ -40,6 +41,8 @@ type record struct {
 	State   State     `json:"state"`
 	Error   string    `json:"error,omitempty"` // of state broken
 	Spec    Spec      `json:"spec"`
+	// StateDir is the directory for what is kept on a disk.
+	StateDir string `json:"stateDir,omitempty"`
 	// Address is the pod's for as long as there is a record.
 	Address netns.Address `json:"address,omitzero"`
 	// Pause holds, or held, Namespaces.
@@ -48,16 +51,9 @@ type record struct {
 }
 
 const (
-	idLen      = 64
 	recordFile = "record.json"
 	maxRecord  = 1 << 20 // bytes
 )
-
-func newID() string {
-	b := make([]byte, idLen/2)
-	rand.Read(b) // never fails
-	return hex.EncodeToString(b)
-}
 
 // link is the name of the host's end of the pod's veth pair.
 func (r *record) link() string { return netns.LinkName(r.ID) }
@@ -103,7 +99,7 @@ func (r *record) check(id string) error {
 	switch {
 	case r.Version != recordVersion:
 		return fmt.Errorf("version %d, want %d", r.Version, recordVersion)
-	case r.ID != id || !isID(id):
+	case r.ID != id || !names.IsID(id):
 		return errors.New("not of this pod")
 	case r.Spec.Name == "" || r.Spec.Network.Mode == "":
 		return errors.New("incomplete")

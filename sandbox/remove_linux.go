@@ -106,6 +106,10 @@ func (rt *Runtime) remove(ctx context.Context, rec *record, opts StopOptions, id
 	}
 	plan = append(plan, rt.downPlan(rec)...)
 	plan = append(plan, steps.Step{
+		Name: "volumes",
+		Text: "remove what the pod has on the disk",
+		Do:   func(ctx context.Context) error { return rt.removeState(ctx, rec) },
+	}, steps.Step{
 		Name: "address",
 		Text: "give the addresses back",
 		Do:   func(context.Context) error { return rt.releaseAddress(rec) },

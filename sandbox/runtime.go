@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/podbox/podbox/internal/flock"
+	"github.com/podbox/podbox/internal/names"
 	"github.com/podbox/podbox/internal/steps"
 	"github.com/podbox/podbox/netns"
 )
@@ -25,12 +26,18 @@ import (
 // DefaultRoot is where pods are recorded: a tmpfs on every system with systemd.
 const DefaultRoot = "/run/podbox"
 
+// DefaultStateDir is where pods keep what needs a disk.
+const DefaultStateDir = "/var/lib/podbox"
+
 // Options are those of Open. The zero value is the default.
 type Options struct {
 	// Root is the directory of the records. It must be on a filesystem that
 	// has symbolic links, and should be on a tmpfs. Two runtimes with
 	// different roots do not know of each other. Empty: DefaultRoot.
 	Root string
+	// StateDir is where pods have what is not to be in memory: volumes on the
+	// disk, and logs. Empty: DefaultStateDir. It is made when it is needed.
+	StateDir string
 	// Logger is told, at level debug, of each step that is done. Nil: nobody.
 	Logger *slog.Logger
 
@@ -44,8 +51,11 @@ type Options struct {
 //	ROOT/pods/ID/       a pod: record.json, hosts, resolv.conf, hostname
 //	ROOT/names/NAME     symbolic link to ID: the name is taken
 //	ROOT/leases/ADDR    symbolic link to ID: the address is taken
+//	STATEDIR/pods/ID/   what a pod has on the disk, if anything
 type Runtime struct {
-	root   string
+	root     string
+	stateDir string
+
 	log    *slog.Logger
 	hook   steps.Hook
 	leases *netns.Leases
@@ -60,14 +70,21 @@ func Open(opts Options) (*Runtime, error) {
 	if opts.Root == "" {
 		opts.Root = DefaultRoot
 	}
+	if opts.StateDir == "" {
+		opts.StateDir = DefaultStateDir
+	}
 	root, err := filepath.Abs(opts.Root)
+	if err != nil {
+		return nil, err
+	}
+	stateDir, err := filepath.Abs(opts.StateDir)
 	if err != nil {
 		return nil, err
 	}
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
-	rt := &Runtime{root: root, log: opts.Logger}
+	rt := &Runtime{root: root, stateDir: stateDir, log: opts.Logger}
 	rt.leases = &netns.Leases{Dir: filepath.Join(root, "leases"), Alive: rt.recorded}
 	rt.hook = func(step string) error {
 		rt.log.Debug("step", "name", step)
@@ -91,6 +108,9 @@ func (rt *Runtime) Close() error {
 
 // Root returns the directory of the records.
 func (rt *Runtime) Root() string { return rt.root }
+
+// StateDir returns the directory for what is kept on a disk.
+func (rt *Runtime) StateDir() string { return rt.stateDir }
 
 // checkRoot refuses a directory in which others could forge records.
 func checkRoot(root string) error {
@@ -146,7 +166,7 @@ func (rt *Runtime) podIDs() ([]string, error) {
 	}
 	var ids []string
 	for _, e := range entries {
-		if isID(e.Name()) {
+		if names.IsID(e.Name()) {
 			ids = append(ids, e.Name())
 		}
 	}
@@ -165,20 +185,20 @@ func (rt *Runtime) Open(ref string) (*Sandbox, error) {
 }
 
 func (rt *Runtime) resolve(ref string) (string, error) {
-	if isLabel(ref) {
-		if id, err := os.Readlink(rt.namePath(ref)); err == nil && isID(id) && rt.recorded(id) {
+	if names.IsLabel(ref) {
+		if id, err := os.Readlink(rt.namePath(ref)); err == nil && names.IsID(id) && rt.recorded(id) {
 			return id, nil
 		} else if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.EINVAL) {
 			return "", err
 		}
 	}
-	if isID(ref) {
+	if names.IsID(ref) {
 		if !rt.recorded(ref) {
 			return "", ErrNotFound
 		}
 		return ref, nil
 	}
-	if ref == "" || len(ref) > idLen || !isHex(ref) {
+	if !names.MayBeginID(ref) {
 		return "", ErrNotFound
 	}
 	ids, err := rt.podIDs()
@@ -277,7 +297,7 @@ func (rt *Runtime) claimName(ctx context.Context, name, id string) error {
 
 // dropName frees a name whose holder is dead, or returns ErrExists.
 func (rt *Runtime) dropName(ctx context.Context, name, holder string) error {
-	if isID(holder) && rt.recorded(holder) {
+	if names.IsID(holder) && rt.recorded(holder) {
 		err := rt.sweepPod(ctx, holder)
 		if errors.Is(err, errAlive) {
 			return fmt.Errorf("%w: %q is %.12s", ErrExists, name, holder)

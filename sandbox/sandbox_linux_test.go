@@ -20,6 +20,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/podbox/podbox/internal/names"
 	"github.com/podbox/podbox/internal/nsthread"
 	"github.com/podbox/podbox/internal/proc"
 	"github.com/podbox/podbox/internal/testenv"
@@ -874,7 +875,7 @@ func TestPlan(t *testing.T) {
 }
 
 func TestRecordRoundTrip(t *testing.T) {
-	id := newID()
+	id := names.NewID()
 	r := &record{Version: 1, ID: id, State: Running, Spec: Spec{Name: "x", Network: netns.Network{IP: netip.MustParseAddr("10.0.0.1")}}.withDefaults(id)}
 	b, err := json.Marshal(r)
 	if err != nil {

@@ -9,8 +9,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/podbox/podbox/internal/names"
 	"github.com/podbox/podbox/ipcns"
 	"github.com/podbox/podbox/netns"
+	"github.com/podbox/podbox/volumes"
 )
 
 // A Namespace is a kind of namespace that the members of a pod may share.
@@ -65,6 +67,10 @@ type Spec struct {
 	DNS DNS `json:"dns,omitzero"`
 	// Hosts are added to the members' /etc/hosts.
 	Hosts []Host `json:"hosts,omitempty"`
+	// Volumes are the pod's: containers mount them, and may come and go.
+	Volumes []volumes.Volume `json:"volumes,omitempty"`
+	// Limits are those of all programs in the pod together.
+	Limits Limits `json:"limits,omitzero"`
 }
 
 // DNS is the content of a resolv.conf(5).
@@ -124,6 +130,9 @@ func (s *Spec) owned() []Namespace {
 	return slices.DeleteFunc(slices.Clone(s.Share), func(n Namespace) bool { return !s.owns(n) })
 }
 
+// noID stands for the ID of a pod that there is not yet.
+var noID = strings.Repeat("0", 64)
+
 // Validate reports the first wrong value by the name of its field. It looks at
 // nothing but s.
 func (s Spec) Validate() error {
@@ -132,8 +141,8 @@ func (s Spec) Validate() error {
 			return invalid("share", string(n), "want net, ipc, uts or pid")
 		}
 	}
-	s = s.withDefaults(strings.Repeat("0", idLen))
-	if !isLabel(s.Name) {
+	s = s.withDefaults(noID)
+	if !names.IsLabel(s.Name) {
 		return invalid("name", s.Name, "want an RFC 1123 label: at most 63 of a-z, 0-9 and -, beginning and ending with a letter or digit")
 	}
 	if err := s.Network.Validate(); err != nil {
@@ -149,7 +158,7 @@ func (s Spec) Validate() error {
 		if !s.shares(UTS) {
 			return invalid("hostname", s.Hostname, "needs uts to be shared")
 		}
-		if len(s.Hostname) > 64 || !isSubdomain(s.Hostname) {
+		if len(s.Hostname) > 64 || !names.IsSubdomain(s.Hostname) {
 			return invalid("hostname", s.Hostname, "want at most 64 of a-z, 0-9, - and .")
 		}
 	}
@@ -168,7 +177,7 @@ func (s Spec) Validate() error {
 		}
 	}
 	for _, d := range s.DNS.Search {
-		if d != "." && !isDomain(d) {
+		if d != "." && !names.IsDomain(d) {
 			return invalid("dns search domain", d, "want a domain name")
 		}
 	}
@@ -176,9 +185,26 @@ func (s Spec) Validate() error {
 		if !h.IP.IsValid() || h.IP.Zone() != "" {
 			return invalid("host address", h.IP.String(), "want an IP address")
 		}
-		if !isDomain(h.Name) {
+		if !names.IsDomain(h.Name) {
 			return invalid("host name", h.Name, "want a domain name")
 		}
+	}
+	if err := validateVolumes(s.Volumes); err != nil {
+		return err
+	}
+	return s.Limits.Validate()
+}
+
+func validateVolumes(vs []volumes.Volume) error {
+	seen := map[string]bool{}
+	for _, v := range vs {
+		if err := v.Validate(); err != nil {
+			return invalidValue{err}
+		}
+		if seen[v.Name] {
+			return invalid("volume", v.Name, "given twice")
+		}
+		seen[v.Name] = true
 	}
 	return nil
 }
@@ -189,10 +215,10 @@ func validateLabels(labels map[string]string) error {
 		if !found {
 			prefix, name = "", k
 		}
-		if !isQualified(name) || found && (len(prefix) > 253 || !isSubdomain(prefix)) {
+		if !names.IsQualified(name) || found && (len(prefix) > 253 || !names.IsSubdomain(prefix)) {
 			return invalid("label", k, "want [domain/]name of at most 63 of A-Z, a-z, 0-9, -, _ and .")
 		}
-		if v := labels[k]; v != "" && !isQualified(v) {
+		if v := labels[k]; v != "" && !names.IsQualified(v) {
 			return invalid("value of label "+k, v, "want at most 63 of A-Z, a-z, 0-9, -, _ and .")
 		}
 	}
@@ -206,7 +232,7 @@ func (s *Spec) validateSysctls() error {
 			ns, known = IPC, true
 		}
 		switch v := s.Sysctls[k]; {
-		case !isSysctl(k):
+		case !names.IsSysctl(k):
 			return invalid("sysctl", k, "want a dotted name such as net.core.somaxconn")
 		case !known:
 			return invalid("sysctl", k, "not a pod's own: want net.*, kernel.shm*, kernel.msg*, kernel.sem or fs.mqueue.*")

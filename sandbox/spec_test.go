@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/podbox/podbox/internal/names"
 	"github.com/podbox/podbox/netns"
 )
 
@@ -71,13 +72,13 @@ func TestValidate(t *testing.T) {
 // Whatever is in a record, reading it neither panics nor yields a record of
 // another pod.
 func FuzzRecord(f *testing.F) {
-	id := strings.Repeat("a", idLen)
+	id := strings.Repeat("a", 64)
 	f.Add([]byte(`{"version":1,"id":"` + id + `","state":"running","spec":{"name":"x","network":{"mode":"pod"}}}`))
 	f.Add([]byte(`{}`))
 	f.Add([]byte(`{"pause":{"pid":-1},"namespaces":{"net":{"inode":1}}}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r, err := parseRecord(b, id)
-		if err == nil && (r.ID != id || !isLabel(r.Spec.Name)) {
+		if err == nil && (r.ID != id || !names.IsLabel(r.Spec.Name)) {
 			t.Errorf("%s: %+v", b, r)
 		}
 	})

@@ -48,6 +48,10 @@ func (rt *Runtime) Sweep(ctx context.Context) ([]string, error) {
 	done, errs = append(done, swept...), append(errs, err)
 	swept, err = rt.sweepNames(ctx)
 	done, errs = append(done, swept...), append(errs, err)
+	swept, err = rt.sweepGroups(ctx)
+	done, errs = append(done, swept...), append(errs, err)
+	swept, err = rt.sweepState(ctx)
+	done, errs = append(done, swept...), append(errs, err)
 	freed, err := rt.leases.Sweep(ctx)
 	for _, a := range freed {
 		done = append(done, "address "+a.String())
@@ -96,6 +100,12 @@ func (rt *Runtime) removeUnrecorded(ctx context.Context, id string) error {
 		return err
 	}
 	if err := rt.disconnect(unrecorded(id)); err != nil {
+		return err
+	}
+	if err := rt.removeGroup(ctx, id); err != nil {
+		return err
+	}
+	if err := rt.removeState(ctx, &record{ID: id, StateDir: rt.stateDir}); err != nil {
 		return err
 	}
 	for _, kind := range []string{"leases", "names"} {

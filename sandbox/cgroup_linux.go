@@ -1,0 +1,178 @@
+package sandbox
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/podbox/podbox/internal/cgroup"
+	"github.com/podbox/podbox/internal/names"
+	"github.com/podbox/podbox/internal/steps"
+)
+
+// A pod's cgroup is below one of its installation. It holds no processes but those
+// of the groups in it: one for each container, and one for the programs on the
+// host's filesystem. The pause is in none: it uses next to nothing, and must not
+// be frozen with the pod.
+
+// parentGroup is the cgroup in which those of all pods of a root directory are.
+func parentGroup(root string) string {
+	if root == DefaultRoot {
+		return "/podbox"
+	}
+	sum := sha256.Sum256([]byte(root))
+	return fmt.Sprintf("/podbox-%x", sum[:4])
+}
+
+// Cgroup returns the path of the pod's cgroup, from the root of each hierarchy. A
+// container's is in it, by the container's ID. It is there if the pod has limits or
+// a program has been started in it.
+func (s *Sandbox) Cgroup() string { return parentGroup(s.rt.root) + "/" + s.id }
+
+// HostCgroup returns the cgroup for programs on the host's filesystem.
+func (s *Sandbox) HostCgroup() string { return s.Cgroup() + "/host" }
+
+func (rt *Runtime) group(id string) (*cgroup.Group, error) {
+	return cgroup.Open(parentGroup(rt.root) + "/" + id)
+}
+
+// limitStep makes the cgroup of a pod that has limits.
+func (b *build) limitStep() steps.Step {
+	return steps.Step{
+		Name: "limits",
+		Text: "make the pod's cgroup and limit it",
+		Back: "remove the cgroup",
+		Do: func(context.Context) error {
+			g, err := b.rt.group(b.rec.ID)
+			if err != nil {
+				return err
+			}
+			return g.Create(b.rec.Spec.Limits.Resources())
+		},
+		Undo: b.noted(func(ctx context.Context) error { return b.rt.removeGroup(ctx, b.rec.ID) }),
+	}
+}
+
+// removeGroup removes a pod's cgroup with all that runs in it.
+func (rt *Runtime) removeGroup(ctx context.Context, id string) error {
+	g, err := rt.group(id)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := g.Kill(ctx); err != nil {
+		return err
+	}
+	if err := g.Remove(ctx); err != nil {
+		return err
+	}
+	return rt.removeParent()
+}
+
+// supervisorsGroup is where, beside the pods' groups, those processes are that keep
+// containers of several pods.
+const supervisorsGroup = "supervisors"
+
+// SupervisorsCgroup returns the cgroup for processes that serve pods without being
+// in one: it is not frozen with a pod, and not of the service or the session of
+// whoever starts them.
+func (rt *Runtime) SupervisorsCgroup() string { return parentGroup(rt.root) + "/" + supervisorsGroup }
+
+// removeParent removes the group in which those of pods are, if there are none.
+func (rt *Runtime) removeParent() error {
+	for _, path := range []string{rt.SupervisorsCgroup(), parentGroup(rt.root)} {
+		g, err := cgroup.Open(path)
+		if err != nil {
+			return err
+		}
+		if err := g.RemoveEmpty(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sweepGroups removes the cgroups of pods that have no directory.
+func (rt *Runtime) sweepGroups(ctx context.Context) ([]string, error) {
+	parent, err := cgroup.Open(parentGroup(rt.root))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	ids, err := parent.Children()
+	if err != nil {
+		return nil, err
+	}
+	var done []string
+	var errs []error
+	for _, id := range ids {
+		if !names.IsID(id) || rt.recorded(id) {
+			continue
+		}
+		if err := rt.removeGroup(ctx, id); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		done = append(done, "cgroup of pod "+id)
+	}
+	return done, errors.Join(errs...)
+}
+
+// frozen reports whether a pod is paused.
+func (rt *Runtime) frozen(id string) bool {
+	g, err := rt.group(id)
+	if err != nil {
+		return false
+	}
+	is, err := g.Frozen()
+	return err == nil && is
+}
+
+// thaw lets a pod's programs run, so that they can be ended.
+func (rt *Runtime) thaw(id string) error {
+	if !rt.frozen(id) {
+		return nil
+	}
+	g, err := rt.group(id)
+	if err != nil {
+		return err
+	}
+	return g.Thaw()
+}
+
+// Pause stops all programs in the pod at one moment, where they are, until Unpause.
+// Programs that another OCI runtime has put elsewhere than in the pod's cgroup go on. ErrNotRunning if no program was ever
+// started in the pod: there is nothing to stop.
+func (s *Sandbox) Pause(ctx context.Context) error {
+	return s.freeze("pause", func(g *cgroup.Group) error { return g.Freeze(ctx) })
+}
+
+// Unpause lets the programs of a paused pod go on.
+func (s *Sandbox) Unpause(context.Context) error {
+	return s.freeze("unpause", (*cgroup.Group).Thaw)
+}
+
+func (s *Sandbox) freeze(verb string, f func(*cgroup.Group) error) error {
+	rec, err := readRecord(s.rt.podDir(s.id))
+	if err != nil {
+		return s.wrap(verb, notFound(err))
+	}
+	if is, _, _ := state(rec, new(look)); is != Running && is != Degraded {
+		return s.wrap(verb, fmt.Errorf("%w: its state is %s", ErrNotRunning, is))
+	}
+	g, err := s.rt.group(s.id)
+	if err != nil {
+		return s.wrap(verb, err)
+	}
+	err = f(g)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w: no program was started in it", ErrNotRunning)
+	}
+	return s.wrap(verb, err)
+}
