@@ -341,16 +341,22 @@ func TestStopperInside(t *testing.T) {
 
 func TestUnsupportedFields(t *testing.T) {
 	for want, change := range map[string]func(*specs.Spec){
-		"root":                    func(s *specs.Spec) { s.Root = &specs.Root{Path: "/x"} },
-		"hostname":                func(s *specs.Spec) { s.Hostname = "x" },
-		"mounts":                  func(s *specs.Spec) { s.Mounts = []specs.Mount{{}} },
-		"linux.seccomp":           func(s *specs.Spec) { s.Linux = &specs.Linux{Seccomp: &specs.LinuxSeccomp{DefaultAction: "x"}} },
-		"process.capabilities":    func(s *specs.Spec) { s.Process.Capabilities = &specs.LinuxCapabilities{Bounding: []string{"x"}} },
-		"process.apparmorProfile": func(s *specs.Spec) { s.Process.ApparmorProfile = "x" },
-		"process.scheduler":       func(s *specs.Spec) { s.Process.Scheduler = new(specs.Scheduler) },
+		"mounts[0].type proc":     func(s *specs.Spec) { s.Mounts = []specs.Mount{{Destination: "/proc", Type: "proc"}} },
 		"vm":                      func(s *specs.Spec) { s.VM = new(specs.VM) },
-		"process.oomScoreAdj":     func(s *specs.Spec) { n := 5; s.Process.OOMScoreAdj = &n },
 		"process.user.username":   func(s *specs.Spec) { s.Process.User.Username = "x" },
+		"process.commandLine":     func(s *specs.Spec) { s.Process.CommandLine = "x" },
+		"process.execCPUAffinity": func(s *specs.Spec) { s.Process.ExecCPUAffinity = new(specs.CPUAffinity) },
+		"linux.devices":           func(s *specs.Spec) { s.Linux = &specs.Linux{Devices: make([]specs.LinuxDevice, 1)} },
+		"linux.intelRdt":          func(s *specs.Spec) { s.Linux = &specs.Linux{IntelRdt: new(specs.LinuxIntelRdt)} },
+		"linux.timeOffsets": func(s *specs.Spec) {
+			s.Linux = &specs.Linux{TimeOffsets: make(map[string]specs.LinuxTimeOffset, 1)}
+			s.Linux.TimeOffsets["x"] = specs.LinuxTimeOffset{}
+		},
+		"linux.namespaces[0].path": func(s *specs.Spec) {
+			s.Linux = &specs.Linux{Namespaces: []specs.LinuxNamespace{{Type: specs.MountNamespace, Path: "/x"}}}
+		},
+		"hooks.createContainer": func(s *specs.Spec) { s.Hooks = &specs.Hooks{CreateContainer: make([]specs.Hook, 1)} },
+		"hooks.startContainer":  func(s *specs.Spec) { s.Hooks = &specs.Hooks{StartContainer: make([]specs.Hook, 1)} },
 	} {
 		s := command("true")
 		change(s)
@@ -368,6 +374,14 @@ func TestUnsupportedFields(t *testing.T) {
 		{Process: &specs.Process{Args: []string{"x"}, Cwd: "/", Env: []string{"=x"}}},
 		{Process: &specs.Process{Args: []string{"x"}, Cwd: "/", Rlimits: []specs.POSIXRlimit{{Type: "x"}}}},
 		{Process: &specs.Process{Args: []string{"x"}, Cwd: "/", ConsoleSize: &specs.Box{Width: 1 << 17}}},
+		{Process: command("true").Process, Hostname: "x"},
+		{Process: command("true").Process, Root: &specs.Root{Path: "x"}},
+		{Process: command("true").Process, Linux: &specs.Linux{Resources: new(specs.LinuxResources)}},
+		{Process: command("true").Process, Linux: &specs.Linux{Sysctl: map[string]string{"kernel.panic": "1"}}},
+		{Process: command("true").Process, Linux: &specs.Linux{Sysctl: map[string]string{"net.x": "1"}}},
+		{Process: command("true").Process, Root: &specs.Root{Path: "/"}, Mounts: []specs.Mount{{Destination: "/", Type: "tmpfs"}}},
+		{Process: command("true").Process, Root: &specs.Root{Path: "/"}, Mounts: []specs.Mount{{Destination: "/x"}}},
+		{Process: command("true").Process, Root: &specs.Root{Path: "/"}, Linux: &specs.Linux{MaskedPaths: []string{"x"}}},
 	} {
 		if err := check(s); !errors.Is(err, ErrInvalid) {
 			t.Errorf("%+v: %v", s, err)
@@ -447,8 +461,10 @@ func BenchmarkStart(b *testing.B) {
 // The same program without a pod, by os/exec.
 func BenchmarkForkExec(b *testing.B) {
 	for b.Loop() {
-		if err := exec.Command("/bin/true").Run(); err != nil {
+		if err := forkExec("/bin/true"); err != nil {
 			b.Fatal(err)
 		}
 	}
 }
+
+func forkExec(path string) error { return exec.Command(path).Run() }

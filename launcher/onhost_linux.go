@@ -1,6 +1,7 @@
 package launcher
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -22,48 +23,64 @@ func copyMounts() error {
 	return mnt.Propagate(unix.MS_SLAVE)
 }
 
-// buildMounts puts the pod's mounts into the calling thread's mount namespace, and
-// moves the thread into the pod's namespaces.
-func buildMounts(entry *sandbox.Entry) error {
-	// Taken before anything is mounted, which could hide them.
-	files := make(map[string]*os.File)
-	defer func() {
-		for _, f := range files {
-			f.Close()
-		}
-	}()
-	for path, source := range entry.Files {
-		m, err := mnt.Clone(source, false)
-		if err != nil {
-			return err
-		}
-		files[path] = m
-	}
-	if err := nsthread.Join(entry.Pause, entry.Flags); err != nil {
+// buildOnHost puts the pod's mounts into the calling thread's mount namespace, and
+// moves the thread into the program's namespaces.
+func (l *launch) buildOnHost(ctx context.Context, entry *sandbox.Entry) error {
+	mounts := &rootfs{spec: l.spec}
+	defer mounts.close()
+	if err := mounts.open(); err != nil {
 		return err
 	}
-	if entry.Sys != nil {
+	if err := mounts.borrow(ctx, entry); err != nil {
+		return err
+	}
+	if err := l.enter(entry); err != nil {
+		return err
+	}
+	if entry.Sys != nil && l.ns.joins(unix.CLONE_NEWNET) {
 		if err := replaceSys(entry.Sys); err != nil {
 			return fmt.Errorf("mount /sys: %w", err)
 		}
 	}
-	if entry.Mqueue != nil {
-		if err := attach(entry.Mqueue, "/dev/mqueue"); err != nil {
-			return err
+	if l.ns.joins(unix.CLONE_NEWIPC) {
+		for path, m := range map[string]*os.File{"/dev/mqueue": entry.Mqueue, "/dev/shm": entry.Shm} {
+			if err := attach(m, path); err != nil {
+				return err
+			}
 		}
 	}
-	if entry.Shm != nil {
-		if err := attach(entry.Shm, "/dev/shm"); err != nil {
-			return err
-		}
+	if err := mounts.onHost(); err != nil {
+		return err
 	}
-	for path, m := range files {
-		if err := attach(m, path); err != nil {
-			return err
-		}
-	}
-	if entry.Proc != nil {
+	if l.ns.joins(unix.CLONE_NEWPID) {
 		return attach(entry.Proc, "/proc")
+	}
+	if l.ns.listed&unix.CLONE_NEWPID == 0 {
+		return nil
+	}
+	return l.proc.onHost()
+}
+
+// onHost places the mounts of a program on the host's filesystem: its own where there
+// is a place for them, or it fails; those that every member has as far as there is.
+func (r *rootfs) onHost() error {
+	for i, m := range r.mounts {
+		tree := r.trees[i]
+		if tree == nil {
+			fs, err := mnt.New(m.fstype, int(m.attrs.Set), m.fsOptions()...)
+			if err != nil {
+				return fmt.Errorf("mount %s: %w", m.dest, err)
+			}
+			defer fs.Close()
+			tree = fs
+		}
+		place := mnt.Attach
+		if i >= len(r.spec.Mounts) {
+			place = attach
+		}
+		if err := place(tree, m.dest); err != nil {
+			return fmt.Errorf("mount %s: %w", m.dest, err)
+		}
 	}
 	return nil
 }
@@ -71,6 +88,9 @@ func buildMounts(entry *sandbox.Entry) error {
 // attach places a mount, if the host has the place: on the host's filesystem the
 // launcher makes nothing.
 func attach(m *os.File, path string) error {
+	if m == nil {
+		return nil
+	}
 	if err := mnt.Attach(m, path); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

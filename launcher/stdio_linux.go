@@ -2,7 +2,6 @@ package launcher
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"sync"
@@ -112,21 +111,15 @@ func (s *streams) addOutput(w io.Writer) error {
 	return nil
 }
 
-// openTerminal makes a terminal for a program, and connects its master side.
-func openTerminal(p *specs.Process, stdio IO) (*os.File, *streams, error) {
-	master, slave, err := openPTY()
-	if err != nil {
-		return nil, nil, fmt.Errorf("open terminal: %w", err)
-	}
+// terminalStreams connects the master side of a program's terminal.
+func terminalStreams(p *specs.Process, stdio IO, master, slave *os.File) (*streams, error) {
 	// The program may open it by its name.
-	err = slave.Chown(int(p.User.UID), -1)
+	err := slave.Chown(int(p.User.UID), -1)
 	if size := p.ConsoleSize; size != nil && err == nil {
 		err = resize(master, uint16(size.Width), uint16(size.Height))
 	}
 	if err != nil {
-		master.Close()
-		slave.Close()
-		return nil, nil, err
+		return nil, err
 	}
 	s := &streams{
 		child: []*os.File{slave, slave, slave},
@@ -156,16 +149,13 @@ func openTerminal(p *specs.Process, stdio IO) (*os.File, *streams, error) {
 		master.Close() // if out fails, the program shall not wait for ever
 		return err
 	})
-	return master, s, nil
+	return s, nil
 }
 
-// openPTY returns both sides of a new pseudoterminal. The slave side is taken
-// from the master, not by a path, behind which there might be another file.
-func openPTY() (master, slave *os.File, err error) {
-	master, err = os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, nil, err
-	}
+// openPTY returns both sides of the new pseudoterminal whose master side is open
+// already. The slave side is taken from that, not by a path, behind which there might
+// be another file (CVE-2025-52565).
+func openPTY(master *os.File) (_, slave *os.File, err error) {
 	if err := unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0); err != nil {
 		master.Close()
 		return nil, nil, os.NewSyscallError("ioctl TIOCSPTLCK", err)

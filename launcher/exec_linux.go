@@ -1,0 +1,93 @@
+package launcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/podbox/podbox/internal/mnt"
+	"github.com/podbox/podbox/internal/nsfs"
+	"github.com/podbox/podbox/internal/nsthread"
+	"github.com/podbox/podbox/internal/proc"
+	"github.com/podbox/podbox/sandbox"
+)
+
+// Exec starts another program in a container of the pod, of which container is any
+// process, by a pidfd. Of spec, which is the one that the container was started with but for its
+// Process, only what makes a process secure is acted on: Process, and of Linux the
+// cgroup, the filter of system calls and the personality. Everything else the program
+// shares with the container's: all namespaces, and the root. Resources are not set
+// again.
+func Exec(ctx context.Context, pod *sandbox.Sandbox, container *os.File, spec *specs.Spec, opts Options) (*Process, error) {
+	s := &specs.Spec{Process: spec.Process, Root: spec.Root}
+	if l := spec.Linux; l != nil {
+		s.Linux = &specs.Linux{CgroupsPath: l.CgroupsPath, Seccomp: l.Seccomp, Personality: l.Personality}
+	}
+	err := check(s)
+	if err == nil {
+		var p *Process
+		l := &launch{spec: s, opts: opts, inside: container}
+		if p, err = l.start(ctx, pod.Hold); err == nil {
+			return p, nil
+		}
+	}
+	return nil, fmt.Errorf("run in a container of %v: %w", pod, err)
+}
+
+// allKinds are the namespaces that a process has.
+const allKinds = unix.CLONE_NEWNS | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWPID | unix.CLONE_NEWCGROUP
+
+// join moves the calling thread into the container.
+func (l *launch) join() (err error) {
+	// The container's own user namespace is entered last. To join that in which
+	// one is is an error.
+	if l.userns, err = foreignUserNamespace(l.inside); err != nil {
+		return err
+	}
+	if err := nsthread.Join(l.inside, allKinds); err != nil {
+		if errors.Is(err, unix.ESRCH) {
+			return proc.ErrGone
+		}
+		return err
+	}
+	// The thread's root is that of the mount namespace now, wherever the
+	// container's programs have moved theirs.
+	root, err := os.OpenFile("/", unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return err
+	}
+	l.root = &rootfs{spec: l.spec, proc: &l.proc, root: root}
+	if l.root.cwd, err = openIn(root, l.spec.Process.Cwd, unix.O_PATH|unix.O_DIRECTORY, 0); err != nil {
+		return fmt.Errorf("process.cwd: %w", err)
+	}
+	if pts, err := mnt.IsRoot("/dev/pts"); err == nil && pts {
+		l.root.mounts = []*mount{{dest: "/dev/pts", fstype: "devpts"}}
+	}
+	return nil
+}
+
+// foreignUserNamespace opens the user namespace of a process; nil if it is ours.
+func foreignUserNamespace(pidfd *os.File) (*os.File, error) {
+	pid, err := proc.PIDOf(pidfd)
+	if err != nil {
+		return nil, err
+	}
+	theirs, err := nsfs.Inode(pid, "user")
+	if err != nil {
+		return nil, err
+	}
+	ours, err := nsfs.Inode(os.Getpid(), "user")
+	if err != nil || ours == theirs {
+		return nil, err
+	}
+	f, err := os.Open(nsfs.Path(pid, "user"))
+	if err == nil && proc.Exited(pidfd) { // and its PID may be another's
+		f.Close()
+		return nil, proc.ErrGone
+	}
+	return f, err
+}
