@@ -5,18 +5,20 @@ import (
 	"net/netip"
 	"strings"
 
-	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
 
 	"github.com/podbox/podbox/netns"
 	"github.com/podbox/podbox/sandbox"
+	"github.com/podbox/podbox/volumes"
 )
 
 // createFlags are the flags of create as they are given.
 type createFlags struct {
 	hostname, network, ip, ip6, mac, ipRange, ip6Range, shmSize string
 
-	share, sysctls, dns, dnsSearch, hosts, labels []string
+	share, sysctls, dns, dnsSearch, hosts, labels, volumes []string
+
+	limits limitFlags
 
 	plan bool
 }
@@ -74,24 +76,21 @@ func (a *app) create() *cobra.Command {
 	fl.StringArrayVar(&f.dnsSearch, "dns-search", nil, "DNS search `domain`")
 	fl.StringArrayVar(&f.hosts, "add-host", nil, "`name:address` to add to /etc/hosts")
 	fl.StringArrayVar(&f.labels, "label", nil, "`key=value` for your own use")
+	fl.StringArrayVar(&f.volumes, "volume", nil, "volume for the pod's containers: `NAME[:disk|memory[,size=64Mi]]` or NAME:hostpath=/PATH[,type=TYPE]")
+	f.limits.add(fl)
 	fl.BoolVar(&f.plan, "plan", false, "print the steps and do nothing")
 	notYet(cmd)
 	_ = cmd.RegisterFlagCompletionFunc("network", cobra.FixedCompletions([]string{"pod", "none", "host", "ns:"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
-// notYet makes the flags that podbox will have say so.
+// notYet makes a flag that podbox will have say so.
 func notYet(cmd *cobra.Command) {
-	names := map[string]string{"publish": "p", "volume": "", "memory": "", "cpus": "", "pids-limit": ""}
-	for name, short := range names {
-		cmd.Flags().StringArrayP(name, short, nil, "")
-		_ = cmd.Flags().MarkHidden(name)
-	}
+	cmd.Flags().StringArrayP("publish", "p", nil, "")
+	_ = cmd.Flags().MarkHidden("publish")
 	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
-		for name := range names {
-			if cmd.Flags().Changed(name) {
-				return fmt.Errorf("--%s: %w", name, sandbox.ErrNotSupported)
-			}
+		if cmd.Flags().Changed("publish") {
+			return fmt.Errorf("--publish: %w", sandbox.ErrNotSupported)
 		}
 		return nil
 	}
@@ -137,8 +136,8 @@ func (f *createFlags) spec() (sandbox.Spec, error) {
 		s.Share = append(s.Share, sandbox.Namespace(n))
 	}
 	if f.shmSize != "" {
-		if s.ShmSize, err = units.RAMInBytes(f.shmSize); err != nil || s.ShmSize <= 0 {
-			return s, fmt.Errorf("--shm-size %q: %w: want a size such as 64m or 1g", f.shmSize, sandbox.ErrInvalid)
+		if s.ShmSize, err = parseSize("--shm-size", f.shmSize); err != nil {
+			return s, err
 		}
 	}
 	if s.Sysctls, err = pairs("--sysctl", f.sysctls); err != nil {
@@ -162,7 +161,15 @@ func (f *createFlags) spec() (sandbox.Spec, error) {
 		}
 		s.Hosts = append(s.Hosts, sandbox.Host{Name: name, IP: addr})
 	}
-	return s, nil
+	for _, v := range f.volumes {
+		volume, err := volumes.Parse(v)
+		if err != nil {
+			return s, err
+		}
+		s.Volumes = append(s.Volumes, volume)
+	}
+	s.Limits, err = f.limits.limits()
+	return s, err
 }
 
 func pairs(flag string, words []string) (map[string]string, error) {

@@ -2,20 +2,19 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"strings"
 
-	"github.com/moby/sys/user"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
 	"github.com/podbox/podbox/launcher"
 	"github.com/podbox/podbox/sandbox"
+	"github.com/podbox/podbox/supervisor"
 )
 
 // execFlags are the flags of exec as they are given.
@@ -30,50 +29,44 @@ func (a *app) exec() *cobra.Command {
 	var f execFlags
 	cmd := &cobra.Command{
 		Use:   "exec [flags] POD -- COMMAND [ARG...]",
-		Short: "Run a program in a pod, on the host's filesystem",
+		Short: "Run a program in a pod, or in a container of it",
 		Long: `Run a program of the host in a pod: it has the pod's network, IPC objects,
 /dev/shm, host name and DNS settings, and the host's files. The exit status is
 the program's own; 128+N if signal N ended it; 125 if podbox failed, 126 if the
 program cannot be executed, 127 if there is none. Signals sent to podbox are
 passed on, and the program is killed if podbox is, unless it has gained privileges
 by a set-user-ID file. It may have at most 1,024 files open unless it raises that
-limit itself. The working directory is entered before the user is changed.`,
+limit itself. The working directory is entered before the user is changed.
+
+With -c the program runs in a container: it has the container's files, namespaces,
+limits, user, environment and rights, unless it is told otherwise.`,
 		Example: `  podbox exec web -- ip addr
   podbox exec web -- redis-server &
   podbox exec -it web -- bash
+  podbox exec -it -c db web -- sh
   podbox exec -u www-data -e DEBUG=1 -w /srv web -- ./server`,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if dash := cmd.ArgsLenAtDash(); dash > 1 || dash == 0 {
-				return errors.New("exec: want one POD before --")
-			}
-			if len(args) < 2 {
-				return errors.New("exec: want POD -- COMMAND")
-			}
-			return nil
-		},
-		ValidArgsFunction: func(cmd *cobra.Command, args []string, word string) ([]cobra.Completion, cobra.ShellCompDirective) {
-			if len(args) == 0 {
-				return a.pods(1)(cmd, args, word)
-			}
-			return nil, cobra.ShellCompDirectiveDefault
-		},
+		Args:              podAndCommand("exec"),
+		ValidArgsFunction: a.podThenCommand,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			pod, err := a.pod(args[0])
+			if err != nil {
+				return err
+			}
 			if f.container != "" {
-				return fmt.Errorf("--container: %w", sandbox.ErrNotSupported)
+				return f.inContainer(cmd.Context(), pod, args[1:])
 			}
 			process, err := f.process(args[1:])
 			if err != nil {
 				return err
 			}
-			rt, err := a.runtime()
-			if err != nil {
-				return err
-			}
-			pod, err := rt.Open(args[0])
-			if err != nil {
-				return err
-			}
-			return execute(cmd.Context(), pod, process, f.interactive)
+			spec := &specs.Spec{Process: process, Linux: &specs.Linux{CgroupsPath: pod.HostCgroup()}}
+			return inForeground(cmd.Context(), process, f.interactive, func(ctx context.Context, stdio launcher.IO) (foreground, error) {
+				p, err := launcher.Start(ctx, pod.Sandbox, spec, stdio)
+				if err != nil {
+					return nil, err
+				}
+				return p, nil
+			})
 		},
 	}
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
@@ -85,8 +78,7 @@ limit itself. The working directory is entered before the user is changed.`,
 	fl.StringArrayVarP(&f.env, "env", "e", nil, "set `NAME=VALUE`, or NAME to the value that podbox has")
 	fl.StringVarP(&f.workdir, "workdir", "w", "", "working `directory` (default that of podbox)")
 	fl.StringVarP(&f.user, "user", "u", "", "run as `USER[:GROUP]`, names or numbers, with the user's groups")
-	fl.StringVarP(&f.container, "container", "c", "", "")
-	_ = fl.MarkHidden("container")
+	fl.StringVarP(&f.container, "container", "c", "", "run in this `container` of the pod, with its files and its rights")
 	return cmd
 }
 
@@ -117,25 +109,87 @@ func (f *execFlags) process(args []string) (*specs.Process, error) {
 	if f.tty && !env.has("TERM") {
 		env.set("TERM", "xterm")
 	}
-	for _, e := range f.env {
-		name, value, found := strings.Cut(e, "=")
-		if name == "" {
-			return nil, fmt.Errorf("--env %q: %w: want NAME=VALUE", e, sandbox.ErrInvalid)
-		}
-		if !found {
-			if value, found = os.LookupEnv(name); !found {
-				continue
-			}
-		}
-		env.set(name, value)
+	if err := env.setAll(f.env); err != nil {
+		return nil, err
 	}
 	p.Env = env.list
 	if f.tty {
-		if size, err := unix.IoctlGetWinsize(int(os.Stdout.Fd()), unix.TIOCGWINSZ); err == nil {
-			p.ConsoleSize = &specs.Box{Width: uint(size.Col), Height: uint(size.Row)}
-		}
+		p.ConsoleSize = terminalSize()
 	}
 	return p, nil
+}
+
+// terminalSize returns the size of the terminal that podbox writes to; nil if it
+// writes to none.
+func terminalSize() *specs.Box {
+	size, err := unix.IoctlGetWinsize(int(os.Stdout.Fd()), unix.TIOCGWINSZ)
+	if err != nil {
+		return nil
+	}
+	return &specs.Box{Width: uint(size.Col), Height: uint(size.Row)}
+}
+
+// inContainer runs a program in a container.
+func (f *execFlags) inContainer(ctx context.Context, pod *supervisor.Pod, args []string) error {
+	c, err := pod.Container(f.container)
+	if err != nil {
+		return err
+	}
+	terminal := &specs.Process{Terminal: f.tty} // as much as inForeground needs to know
+	return inForeground(ctx, terminal, f.interactive, func(ctx context.Context, stdio launcher.IO) (foreground, error) {
+		p, err := c.Exec(ctx, func(spec *specs.Spec) error { return f.change(spec, args) }, launcher.Options{IO: stdio})
+		if err != nil {
+			return nil, err
+		}
+		return p, nil
+	})
+}
+
+// change makes of what a container is started with what a program in it is.
+func (f *execFlags) change(spec *specs.Spec, args []string) error {
+	p := spec.Process
+	p.Args, p.Terminal = args, f.tty
+	if f.workdir != "" {
+		p.Cwd = f.workdir
+	}
+	env := newEnv(p.Env)
+	if f.user != "" {
+		home, err := "", error(nil)
+		p.User = specs.User{Umask: p.User.Umask}
+		if spec.Root == nil {
+			home, err = lookUpUser(f.user, &p.User)
+		} else {
+			home, err = lookUpIn(spec.Root.Path, f.user, &p.User)
+		}
+		if err != nil {
+			return err
+		}
+		env.set("HOME", home)
+		changeUser(p)
+	}
+	if f.tty {
+		env.set("TERM", "xterm")
+		p.ConsoleSize = terminalSize()
+	}
+	if err := env.setAll(f.env); err != nil {
+		return err
+	}
+	p.Env = env.list
+	return nil
+}
+
+// changeUser gives root what the container may have at most, and nobody else
+// anything, as execve(2) would.
+func changeUser(p *specs.Process) {
+	if p.Capabilities == nil {
+		return
+	}
+	caps := *p.Capabilities
+	caps.Effective, caps.Permitted, caps.Ambient = nil, nil, nil
+	if p.User.UID == 0 {
+		caps.Effective, caps.Permitted = caps.Bounding, caps.Bounding
+	}
+	p.Capabilities = &caps
 }
 
 // An env is an environment in which each name stands once.
@@ -152,6 +206,23 @@ func newEnv(list []string) *env {
 		}
 	}
 	return e
+}
+
+// setAll sets what --env says.
+func (e *env) setAll(words []string) error {
+	for _, w := range words {
+		name, value, found := strings.Cut(w, "=")
+		if name == "" {
+			return fmt.Errorf("--env %q: %w: want NAME=VALUE", w, sandbox.ErrInvalid)
+		}
+		if !found {
+			if value, found = os.LookupEnv(name); !found {
+				continue
+			}
+		}
+		e.set(name, value)
+	}
+	return nil
 }
 
 func (e *env) has(name string) bool { _, ok := e.index[name]; return ok }
@@ -178,21 +249,16 @@ func currentUser(u *specs.User) error {
 	return nil
 }
 
-// lookUpUser finds a user of the host with all groups.
-func lookUpUser(name string, u *specs.User) (home string, err error) {
-	found, err := user.GetExecUserPath(name, &user.ExecUser{Home: "/"}, "/etc/passwd", "/etc/group")
-	if err != nil {
-		return "", fmt.Errorf("--user %q: %w", name, err)
-	}
-	u.UID, u.GID = uint32(found.Uid), uint32(found.Gid)
-	for _, g := range found.Sgids {
-		u.AdditionalGids = append(u.AdditionalGids, uint32(g))
-	}
-	return found.Home, nil
+// A foreground is a program that has podbox's streams and signals.
+type foreground interface {
+	Signal(unix.Signal) error
+	Resize(width, height uint16) error
+	Wait(context.Context) (int, error)
 }
 
-// execute runs a program to its end, and answers with its exit status.
-func execute(ctx context.Context, pod *sandbox.Sandbox, process *specs.Process, interactive bool) error {
+// inForeground starts a program and stays with it to its end, and answers with its
+// exit status.
+func inForeground(ctx context.Context, process *specs.Process, interactive bool, begin func(context.Context, launcher.IO) (foreground, error)) error {
 	// From now on signals are the program's. To ask for all of them takes as long
 	// as a start: those that people and service managers send come first, the
 	// others while the program starts.
@@ -212,7 +278,7 @@ func execute(ctx context.Context, pod *sandbox.Sandbox, process *specs.Process, 
 		}
 		defer restore()
 	}
-	p, err := start(ctx, pod, process, stdio, signals)
+	p, err := start(ctx, signals, func(ctx context.Context) (foreground, error) { return begin(ctx, stdio) })
 	if err != nil {
 		return err
 	}
@@ -230,7 +296,7 @@ func execute(ctx context.Context, pod *sandbox.Sandbox, process *specs.Process, 
 // start starts the program. A signal that comes before it runs ends the start,
 // which may hang: on a file server, or because a program in the pod stops all that
 // it sees.
-func start(ctx context.Context, pod *sandbox.Sandbox, process *specs.Process, stdio launcher.IO, signals chan os.Signal) (*launcher.Process, error) {
+func start(ctx context.Context, signals chan os.Signal, begin func(context.Context) (foreground, error)) (foreground, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var first unix.Signal
@@ -250,7 +316,7 @@ func start(ctx context.Context, pod *sandbox.Sandbox, process *specs.Process, st
 			}
 		}
 	}()
-	p, err := launcher.Start(ctx, pod, &specs.Spec{Process: process}, stdio)
+	p, err := begin(ctx)
 	close(started)
 	<-watched
 	if first == 0 {
@@ -264,7 +330,7 @@ func start(ctx context.Context, pod *sandbox.Sandbox, process *specs.Process, st
 }
 
 // forward passes signals on to a program.
-func forward(signals <-chan os.Signal, p *launcher.Process, terminal bool) {
+func forward(signals <-chan os.Signal, p foreground, terminal bool) {
 	for s := range signals {
 		if s == unix.SIGWINCH && terminal {
 			if size, err := unix.IoctlGetWinsize(int(os.Stdout.Fd()), unix.TIOCGWINSZ); err == nil {

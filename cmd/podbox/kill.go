@@ -9,15 +9,20 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/podbox/podbox/sandbox"
+	"github.com/podbox/podbox/supervisor"
 )
 
 func (a *app) kill() *cobra.Command {
-	var name string
+	var (
+		c    containerFlag
+		name string
+	)
 	cmd := &cobra.Command{
 		Use:   "kill [flags] POD...",
 		Short: "Send a signal to all programs in pods",
 		Long: `Send a signal to all programs in pods. The pause processes are spared: addresses,
-namespaces and what is in them stay.`,
+namespaces and what is in them stay. With -c, to the first process of a container,
+which is restarted if its policy says so.`,
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: a.pods(0),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -25,9 +30,13 @@ namespaces and what is in them stay.`,
 			if err != nil {
 				return err
 			}
-			return a.each(args, func(pod *sandbox.Sandbox) error { return pod.Kill(cmd.Context(), sig) })
+			ctx := cmd.Context()
+			return c.each(ctx, a, args,
+				func(p *supervisor.Pod) error { return p.Kill(ctx, sig) },
+				func(c *supervisor.Container) error { return c.Kill(sig) })
 		},
 	}
+	c.add(a, cmd, "to")
 	cmd.Flags().StringVarP(&name, "signal", "s", "KILL", "`signal` by name or number")
 	return cmd
 }

@@ -12,9 +12,17 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/podbox/podbox/sandbox"
+	"github.com/podbox/podbox/supervisor"
 )
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == supervise {
+		// Without a command line's worth of memory: it stays.
+		if err := supervisor.Serve(context.Background(), os.Args[2:], os.NewFile(3, "ready")); err != nil {
+			os.Exit(exitError)
+		}
+		return
+	}
 	os.Exit(run(os.Args[1:]))
 }
 
@@ -60,9 +68,10 @@ semaphores and shared memory, for programs and containers that come and go.`,
 	}
 	f := cmd.PersistentFlags()
 	f.StringVar(&a.root, "root", sandbox.DefaultRoot, "directory of the pods' records")
-	f.StringVar(&a.stateDir, "state-dir", "/var/lib/podbox", "directory for what outlives a reboot (nothing yet)")
+	f.StringVar(&a.stateDir, "state-dir", sandbox.DefaultStateDir, "directory for volumes on the disk and logs")
 	f.StringVar(&a.logLevel, "log-level", "warn", "what is told on stderr: debug, info, warn or error")
-	cmd.AddGroup(&cobra.Group{ID: "pod", Title: "Pods:"}, &cobra.Group{ID: "use", Title: "Use them:"},
+	cmd.AddGroup(&cobra.Group{ID: "pod", Title: "Pods:"}, &cobra.Group{ID: "run", Title: "Containers and programs in them:"},
+		&cobra.Group{ID: "use", Title: "Join them from elsewhere:"},
 		&cobra.Group{ID: "host", Title: "The host:"})
 	known := a.knows(args) // to build all commands takes as long as to run some
 	for _, v := range a.verbs() {
@@ -79,7 +88,7 @@ semaphores and shared memory, for programs and containers that come and go.`,
 
 // laterVerbs are commands that podbox will have.
 var laterVerbs = []string{
-	"run", "ps", "logs", "attach", "top", "stats", "events", "pause", "unpause",
+	"events",
 	"port", "publish", "unpublish", "port-forward", "network", "apply", "delete", "image",
 }
 
@@ -100,9 +109,17 @@ func (a *app) verbs() []verb {
 		{"restart", "pod", a.restart},
 		{"rm", "pod", a.rm},
 		{"prune", "pod", a.prune},
-		{"exec", "use", a.exec},
-		{"kill", "use", a.kill},
-		{"wait", "use", a.wait},
+		{"run", "run", a.run},
+		{"ps", "run", a.ps},
+		{"logs", "run", a.logs},
+		{"attach", "run", a.attach},
+		{"top", "run", a.top},
+		{"stats", "run", a.stats},
+		{"exec", "run", a.exec},
+		{"kill", "run", a.kill},
+		{"wait", "run", a.wait},
+		{"pause", "pod", a.pause},
+		{"unpause", "pod", a.unpause},
 		{"ipc", "use", a.ipc},
 		{"spec", "use", a.spec},
 		{"oci-hook", "use", a.ociHook},
@@ -129,7 +146,7 @@ func (a *app) runtime() (*sandbox.Runtime, error) {
 		return nil, fmt.Errorf("log level %q: want debug, info, warn or error", a.logLevel)
 	}
 	return sandbox.Open(sandbox.Options{
-		Root:   a.root,
+		Root: a.root, StateDir: a.stateDir,
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})),
 	})
 }

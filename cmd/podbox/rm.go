@@ -7,10 +7,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/podbox/podbox/sandbox"
+	"github.com/podbox/podbox/supervisor"
 )
 
 func (a *app) rm() *cobra.Command {
 	var (
+		c          containerFlag
 		force, all bool
 		grace      int
 	)
@@ -19,7 +21,9 @@ func (a *app) rm() *cobra.Command {
 		Short: "Remove pods",
 		Long: `Remove pods: their pause, namespaces, link, address, name and record. A pod in
 which programs run is left alone, unless --force ends them: by SIGTERM, and after
-the grace period by SIGKILL. With --force a pod that does not exist is no error.`,
+the grace period by SIGKILL. With --force a pod that does not exist is no error.
+
+With -c only a container is removed, with its log.`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if all {
 				return cobra.NoArgs(cmd, args)
@@ -28,6 +32,9 @@ the grace period by SIGKILL. With --force a pod that does not exist is no error.
 		},
 		ValidArgsFunction: a.pods(0),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if c.name != "" {
+				return c.remove(cmd.Context(), a, args, force, grace)
+			}
 			rt, err := a.runtime()
 			if err != nil {
 				return err
@@ -43,18 +50,28 @@ the grace period by SIGKILL. With --force a pod that does not exist is no error.
 			}
 			var errs []error
 			for _, ref := range args {
-				errs = append(errs, remove(cmd.Context(), rt, ref, force, grace))
+				errs = append(errs, a.remove(cmd.Context(), rt, ref, force, grace))
 			}
 			return errors.Join(errs...)
 		},
 	}
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "end the programs in the pods")
 	cmd.Flags().BoolVarP(&all, "all", "a", false, "remove all pods")
+	c.add(a, cmd, "remove")
 	graceFlag(cmd, &grace)
 	return cmd
 }
 
-func remove(ctx context.Context, rt *sandbox.Runtime, ref string, force bool, grace int) error {
+// remove removes a container.
+func (f *containerFlag) remove(ctx context.Context, a *app, refs []string, force bool, grace int) error {
+	err := f.each(ctx, a, refs, nil, func(c *supervisor.Container) error { return c.Remove(ctx, force, containerStop(grace)) })
+	if force && (errors.Is(err, supervisor.ErrNotFound) || errors.Is(err, sandbox.ErrNotFound)) {
+		return nil
+	}
+	return err
+}
+
+func (a *app) remove(ctx context.Context, rt *sandbox.Runtime, ref string, force bool, grace int) error {
 	pod, err := rt.Open(ref)
 	if errors.Is(err, sandbox.ErrNotFound) && force {
 		return nil
@@ -65,5 +82,5 @@ func remove(ctx context.Context, rt *sandbox.Runtime, ref string, force bool, gr
 	if !force {
 		return pod.RemoveIdle(ctx)
 	}
-	return pod.RemoveAfter(ctx, stopOptions(grace))
+	return a.open(pod).Remove(ctx, stopOptions(grace))
 }

@@ -3,20 +3,30 @@ package main
 import (
 	"github.com/spf13/cobra"
 
-	"github.com/podbox/podbox/sandbox"
+	"github.com/podbox/podbox/supervisor"
 )
 
 func (a *app) start() *cobra.Command {
-	return &cobra.Command{
-		Use:   "start POD...",
+	var c containerFlag
+	cmd := &cobra.Command{
+		Use:   "start [flags] POD...",
 		Short: "Bring stopped pods up and heal degraded ones, with the same addresses",
-		Long: `Bring stopped pods up again, each with the address that it had. A pod whose pause
-was killed while programs run in it gets a new pause, which joins the namespaces
-that they still hold. Nothing is done to a pod that runs.`,
+		Long: `Bring stopped pods up again, each with the address that it had, and start the
+containers that ran in the background when they were stopped. A pod whose pause was
+killed while programs run in it gets a new pause, which joins the namespaces that
+they still hold; containers whose supervisor was killed get a new one. Nothing is
+done to a pod that runs.
+
+With -c a container that does not run is started, in the background.`,
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: a.pods(0),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.each(args, func(pod *sandbox.Sandbox) error { return pod.Start(cmd.Context()) })
+			ctx := cmd.Context()
+			return c.each(ctx, a, args,
+				func(p *supervisor.Pod) error { return p.Start(ctx) },
+				func(c *supervisor.Container) error { return c.Start(ctx) })
 		},
 	}
+	c.add(a, cmd, "start")
+	return cmd
 }

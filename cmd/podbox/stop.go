@@ -6,24 +6,34 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/podbox/podbox/sandbox"
+	"github.com/podbox/podbox/supervisor"
 )
 
 func (a *app) stop() *cobra.Command {
-	var grace int
+	var (
+		c     containerFlag
+		grace int
+	)
 	cmd := &cobra.Command{
 		Use:   "stop [flags] POD...",
 		Short: "End the programs in pods and give their namespaces up; records and addresses stay",
-		Long: `Ask the programs in pods to end by SIGTERM, kill those that have not after the
-grace period, and end the pods' network and namespaces. Record, name and address
-are kept: podbox start brings a pod up again.`,
+		Long: `End the containers of pods, the last started first: each is asked by its stop
+signal, and killed if it has not ended after the grace period. Then the other
+programs in the pods, by SIGTERM in the same way, and last the pods' network and
+namespaces. Record, name, address and volumes are kept: podbox start brings a pod up
+again, and with it the containers that ran in the background.
+
+With -c only a container is ended, and not restarted.`,
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: a.pods(0),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.each(args, func(pod *sandbox.Sandbox) error {
-				return pod.Stop(cmd.Context(), stopOptions(grace))
-			})
+			ctx := cmd.Context()
+			return c.each(ctx, a, args,
+				func(p *supervisor.Pod) error { return p.Stop(ctx, stopOptions(grace)) },
+				func(c *supervisor.Container) error { return c.Stop(ctx, containerStop(grace)) })
 		},
 	}
+	c.add(a, cmd, "end")
 	graceFlag(cmd, &grace)
 	return cmd
 }
@@ -32,9 +42,15 @@ func graceFlag(cmd *cobra.Command, grace *int) {
 	cmd.Flags().IntVarP(grace, "time", "t", int(sandbox.DefaultGrace/time.Second), "grace period in `seconds`")
 }
 
-func stopOptions(grace int) sandbox.StopOptions {
-	if grace <= 0 {
-		return sandbox.StopOptions{Grace: -1}
+func graceOf(seconds int) time.Duration {
+	if seconds <= 0 {
+		return -1
 	}
-	return sandbox.StopOptions{Grace: time.Duration(grace) * time.Second}
+	return time.Duration(seconds) * time.Second
+}
+
+func stopOptions(grace int) sandbox.StopOptions { return sandbox.StopOptions{Grace: graceOf(grace)} }
+
+func containerStop(grace int) supervisor.StopOptions {
+	return supervisor.StopOptions{Grace: graceOf(grace)}
 }

@@ -1,19 +1,35 @@
 package main
 
 import (
+	"fmt"
+
 	"github.com/spf13/cobra"
 
-	"github.com/podbox/podbox/sandbox"
+	"github.com/podbox/podbox/supervisor"
 )
 
 func (a *app) wait() *cobra.Command {
-	return &cobra.Command{
-		Use:               "wait POD...",
-		Short:             "Wait until pods do not run any more",
+	var c containerFlag
+	cmd := &cobra.Command{
+		Use:   "wait [flags] POD...",
+		Short: "Wait until pods do not run any more",
+		Long: `Wait until pods do not run any more. With -c, until a container has ended and will
+not be restarted, and print its exit status; -1 if nobody knows.`,
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: a.pods(0),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.each(args, func(pod *sandbox.Sandbox) error { return pod.Wait(cmd.Context()) })
+			ctx := cmd.Context()
+			return c.each(ctx, a, args,
+				func(p *supervisor.Pod) error { return p.Wait(ctx) },
+				func(c *supervisor.Container) error {
+					status, err := c.Wait(ctx)
+					if err == nil {
+						fmt.Fprintln(cmd.OutOrStdout(), status)
+					}
+					return err
+				})
 		},
 	}
+	c.add(a, cmd, "wait for")
+	return cmd
 }

@@ -1,0 +1,130 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/podbox/podbox/launcher"
+	"github.com/podbox/podbox/sandbox"
+	"github.com/podbox/podbox/supervisor"
+)
+
+func (a *app) run() *cobra.Command {
+	var f runFlags
+	cmd := &cobra.Command{
+		Use:   "run [flags] POD -- COMMAND [ARG...]",
+		Short: "Run a container in a pod",
+		Long: `Run a container in a pod: a program with a name, a record and, with --rootfs, a
+root of its own and the usual isolation. It shares the pod's network, IPC objects,
+/dev/shm, volumes and host name with the pod's other containers.
+
+In the foreground the container has podbox's streams and ends with podbox; the exit
+status is the program's own, as with podbox exec. With -d it runs in the background:
+podbox prints its ID, and one small supervisor for all such containers of the pod
+writes their logs and restarts them.`,
+		Example: `  podbox run --rm --rootfs /srv/alpine web -- /bin/sh -c 'ip addr'
+  podbox run -it --rm --rootfs /srv/alpine web -- sh
+  podbox run -d --name db --restart always -v data:/var/lib/redis --rootfs /srv/redis web -- redis-server
+  podbox run -d --memory 256m --cpus 0.5 --read-only --tmpfs /tmp --rootfs /srv/app web -- /app`,
+		Args:              podAndCommand("run"),
+		ValidArgsFunction: a.podThenCommand,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			spec, err := f.spec(cmd.Flags(), args[1:])
+			if err != nil {
+				return err
+			}
+			pod, err := a.pod(args[0])
+			if err != nil {
+				return err
+			}
+			if err := f.settle(pod, &spec); err != nil {
+				return err
+			}
+			if !f.detach {
+				return runForeground(cmd.Context(), pod, spec, &f)
+			}
+			c, err := pod.RunBackground(cmd.Context(), spec)
+			if err != nil {
+				return err
+			}
+			s, err := c.Status()
+			if errors.Is(err, supervisor.ErrNotFound) && spec.Remove {
+				return nil // has ended and is gone
+			}
+			if err != nil {
+				return err
+			}
+			fmt.Fprintln(cmd.OutOrStdout(), s.ID)
+			return nil
+		},
+	}
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
+		return fmt.Errorf("run: %w (put -- before the command)", err)
+	})
+	f.add(cmd)
+	return cmd
+}
+
+// podAndCommand checks the arguments POD -- COMMAND....
+func podAndCommand(verb string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if dash := cmd.ArgsLenAtDash(); dash > 1 || dash == 0 {
+			return fmt.Errorf("%s: want one POD before --", verb)
+		}
+		if len(args) < 1 || len(args) < 2 && !cmd.Flags().Changed("bundle") {
+			return fmt.Errorf("%s: want POD -- COMMAND", verb)
+		}
+		return nil
+	}
+}
+
+func (a *app) podThenCommand(cmd *cobra.Command, args []string, word string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	if len(args) == 0 {
+		return a.pods(1)(cmd, args, word)
+	}
+	return nil, cobra.ShellCompDirectiveDefault
+}
+
+// runForeground runs a container to its end, and answers with its exit status.
+func runForeground(ctx context.Context, pod *supervisor.Pod, spec supervisor.Spec, f *runFlags) error {
+	return inForeground(ctx, spec.OCI.Process, f.interactive, func(ctx context.Context, stdio launcher.IO) (foreground, error) {
+		p, err := pod.Run(ctx, spec, stdio)
+		if err != nil {
+			return nil, err
+		}
+		return p, nil
+	})
+}
+
+// parseRestart reads never, on-failure[:N] and always.
+func parseRestart(s string) (supervisor.Restart, error) {
+	var r supervisor.Restart
+	var n int
+	switch {
+	case s == "no": // podman's word
+		r.Policy = supervisor.Never
+	case s == "":
+	default:
+		r.Policy = supervisor.Policy(s)
+		if _, err := fmt.Sscanf(s, "on-failure:%d", &n); err == nil && fmt.Sprintf("on-failure:%d", n) == s && n > 0 {
+			r.Policy, r.Retries = supervisor.OnFailure, n
+		}
+	}
+	switch r.Policy {
+	case "", supervisor.Never, supervisor.OnFailure, supervisor.Always:
+		return r, nil
+	}
+	return r, fmt.Errorf("--restart %q: %w: want never, on-failure[:N] or always", s, sandbox.ErrInvalid)
+}
+
+// parseStopSignal reads a signal's name; 0 if there is none.
+func parseStopSignal(s string) (unix.Signal, error) {
+	if s == "" {
+		return 0, nil
+	}
+	return parseSignal(s)
+}

@@ -1,0 +1,335 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/podbox/podbox/internal/proc"
+	"github.com/podbox/podbox/launcher"
+)
+
+// A keeper follows one container in the background, until it is at rest: it has
+// ended, and is not to be started again. One goroutine, run, leads the container's
+// life and writes its record; requests talk to it by the fields below mu.
+type keeper struct {
+	s    *server
+	c    *Container
+	r    *record
+	pid  int // of the first start
+	out  *output
+	gone chan struct{} // closed when the container is at rest
+
+	mu       sync.Mutex
+	process  program // while it runs
+	stopping bool
+	resume   bool
+	wake     chan struct{} // closed to end a wait for the next start
+}
+
+// A program is what runs in a container: one that was started here, or taken over.
+type program interface {
+	Signal(unix.Signal) error
+	Resize(width, height uint16) error
+	Ended() <-chan struct{}
+	// Status returns the exit status when the program has ended; nil if nobody
+	// knows.
+	Status() *int
+}
+
+func newKeeper(s *server, c *Container) *keeper {
+	return &keeper{s: s, c: c, gone: make(chan struct{}), wake: make(chan struct{})}
+}
+
+// run starts the container, tells first how that went, and follows it to its rest.
+func (k *keeper) run(first chan<- error) {
+	err := k.begin()
+	if err == nil {
+		err = k.launch()
+	}
+	if err != nil {
+		k.failed(err)
+		first <- err
+		return
+	}
+	k.pid = k.r.Process.PID
+	first <- nil
+	k.follow()
+}
+
+// begin reads the record of a container that is to be started by request.
+func (k *keeper) begin() (err error) {
+	if k.r, err = k.c.record(); err != nil {
+		return err
+	}
+	if s := k.c.status(k.r).State; s == Running || s == Paused || s == Restarting {
+		return ErrRunning
+	}
+	k.r.Background, k.r.Stopped, k.r.Resume, k.r.Row = true, false, false, 0
+	return nil
+}
+
+// adopt takes a container over.
+func (k *keeper) adopt() {
+	me, err := self()
+	if err != nil {
+		return
+	}
+	k.r.Runner = me
+	if k.r.State == Restarting {
+		_ = k.c.write(k.r)
+		if k.again(time.Until(k.r.Next)) {
+			k.follow()
+		}
+		return
+	}
+	taken, err := takeOver(k.r)
+	if err == nil {
+		k.out, err = k.openOutput()
+	}
+	if err == nil {
+		if err = k.out.reopen(); err == nil {
+			_ = k.c.write(k.r)
+			k.set(taken)
+			k.follow()
+			return
+		}
+	}
+	// It has ended while there was no supervisor.
+	_ = k.c.ended(k.r, nil, errors.New("it ended while it had no supervisor"))
+	if k.next(nil) {
+		k.follow()
+	}
+}
+
+// follow goes on from a program that runs to the container's rest.
+func (k *keeper) follow() {
+	for {
+		p := k.program()
+		<-p.Ended()
+		status := p.Status()
+		err := k.c.ended(k.r, status, nil) // all that may still write has ended
+		k.set(nil)
+		k.out.close()
+		if err != nil {
+			k.r.Error = err.Error()
+		}
+		if !k.next(status) {
+			return
+		}
+	}
+}
+
+// next starts the container again if it is to be, after a wait; or lays it to rest,
+// and returns false.
+func (k *keeper) next(status *int) bool {
+	restart := k.r.Spec.Restart.withDefaults()
+	if k.r.Finished.Sub(k.r.Started) >= restart.ResetAfter {
+		k.r.Row = 0
+	}
+	if k.isStopping() || !restart.wants(status, k.r.Row) {
+		k.rest()
+		return false
+	}
+	return k.again(restart.backoff(k.r.Row))
+}
+
+// again starts the container after a wait; false if it is at rest instead.
+func (k *keeper) again(after time.Duration) bool {
+	restart := k.r.Spec.Restart.withDefaults()
+	for {
+		k.r.State, k.r.Next = Restarting, time.Now().Add(after).UTC()
+		if err := k.c.write(k.r); err != nil {
+			return false // removed
+		}
+		if !k.sleep(after) {
+			k.rest()
+			return false
+		}
+		k.r.Restarts++
+		k.r.Row++
+		err := k.launch()
+		if err == nil {
+			return true
+		}
+		k.r.Finished, k.r.ExitCode, k.r.Error = time.Now().UTC(), nil, err.Error()
+		if isFinal(err) || !restart.wants(nil, k.r.Row) {
+			k.failed(err)
+			return false
+		}
+		after = restart.backoff(k.r.Row)
+	}
+}
+
+// isFinal reports whether a start that failed will fail again.
+func isFinal(err error) bool {
+	w := toWire(err)
+	return errors.Is(err, fs.ErrNotExist) && w.Exec == "" || len(w.Match) > 0 && !errors.Is(err, context.DeadlineExceeded)
+}
+
+// sleep waits; false if the container is to stop meanwhile.
+func (k *keeper) sleep(d time.Duration) bool {
+	if k.isStopping() {
+		return false
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return !k.isStopping()
+	case <-k.wake:
+		return false
+	}
+}
+
+// launch starts the container's program.
+func (k *keeper) launch() (err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), launchTime)
+	defer cancel()
+	if k.r.Runner, err = self(); err != nil {
+		return err
+	}
+	if k.out, err = k.openOutput(); err != nil {
+		return err
+	}
+	streams, err := k.out.open(k.r)
+	if err != nil {
+		k.out.close()
+		return err
+	}
+	// The record comes before the program: whatever happens to us, nothing runs
+	// that is not on it.
+	p, err := k.c.launch(ctx, k.r, launcher.Options{IO: streams, Detached: true, Born: func(pid int) error {
+		if err := began(k.r, pid); err != nil {
+			return err
+		}
+		return k.c.write(k.r)
+	}})
+	k.out.begun()
+	if err != nil {
+		k.out.close()
+		return errors.Join(err, k.c.ended(k.r, nil, nil))
+	}
+	k.set(&started{Process: p})
+	return nil
+}
+
+// launchTime bounds a start, which may hang on a file server.
+const launchTime = 2 * time.Minute
+
+// failed notes that the container could not be started.
+func (k *keeper) failed(err error) {
+	if k.r == nil || errors.Is(err, ErrRunning) {
+		return
+	}
+	w := toWire(err)
+	k.r.State, k.r.Finished, k.r.Error = Exited, time.Now().UTC(), err.Error()
+	k.r.ExitCode = new(int)
+	switch {
+	case w.Exec == "":
+		*k.r.ExitCode = 125
+	case w.Errno == unix.ENOENT:
+		*k.r.ExitCode = 127
+	default:
+		*k.r.ExitCode = 126
+	}
+	_ = k.c.write(k.r)
+}
+
+// rest notes that the container has ended for good.
+func (k *keeper) rest() {
+	k.mu.Lock()
+	k.r.Stopped, k.r.Resume = k.stopping, k.resume
+	k.mu.Unlock()
+	k.r.State, k.r.Next = Exited, time.Time{}
+	if k.r.Spec.Remove && !k.r.Resume {
+		if err := k.c.discard(k.r); err == nil {
+			return
+		}
+	}
+	_ = k.c.write(k.r) // there may be none any more
+}
+
+func (k *keeper) set(p program) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.process = p
+}
+
+func (k *keeper) program() program {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.process
+}
+
+func (k *keeper) isStopping() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.stopping
+}
+
+// stop ends the container and returns when it is at rest.
+func (k *keeper) stop(req request) error {
+	k.mu.Lock()
+	if !k.stopping {
+		k.stopping = true
+		close(k.wake)
+	}
+	k.resume = k.resume || req.Resume
+	p := k.process
+	k.mu.Unlock()
+	if p == nil {
+		<-k.gone // it is being started, or waits: it notices
+		return nil
+	}
+	if err := endProgram(k.c, k.r.ID, p.Signal, p.Ended(), req.Signal, req.Grace); err != nil {
+		return err
+	}
+	<-k.gone
+	return nil
+}
+
+// A started is a program that was started by this supervisor.
+type started struct{ *launcher.Process }
+
+func (p *started) Status() *int {
+	status, err := p.Wait(context.Background())
+	if err != nil && status < 0 {
+		return nil
+	}
+	return &status
+}
+
+// A taken is a program that an earlier supervisor has started.
+type taken struct {
+	pidfd  *os.File
+	ended  chan struct{}
+	status *int
+}
+
+func takeOver(r *record) (*taken, error) {
+	pidfd, err := r.Process.Open()
+	if err != nil {
+		return nil, err
+	}
+	t := &taken{pidfd: pidfd, ended: make(chan struct{})}
+	go func() {
+		_ = proc.Wait(context.Background(), pidfd)
+		t.status = proc.ExitStatus(pidfd)
+		close(t.ended)
+	}()
+	return t, nil
+}
+
+func (t *taken) Signal(sig unix.Signal) error { return proc.Signal(t.pidfd, sig) }
+func (t *taken) Ended() <-chan struct{}       { return t.ended }
+func (t *taken) Status() *int                 { return t.status }
+func (t *taken) Resize(uint16, uint16) error {
+	return fmt.Errorf("terminal: %w after the supervisor was killed", launcher.ErrNotSupported)
+}

@@ -1,0 +1,427 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/podbox/podbox/internal/cgroup"
+	"github.com/podbox/podbox/internal/proc"
+	"github.com/podbox/podbox/launcher"
+	"github.com/podbox/podbox/sandbox"
+)
+
+// RunBackground makes a container in the background and starts it. If it cannot be
+// started there is no container.
+func (p *Pod) RunBackground(ctx context.Context, spec Spec) (*Container, error) {
+	c, err := p.create(spec, record{State: Created, Background: true})
+	if err != nil {
+		return nil, fmt.Errorf("create container %q in %v: %w", spec.Name, p, err)
+	}
+	if err := c.Start(ctx); err != nil {
+		r, rerr := c.record()
+		if rerr == nil {
+			rerr = c.discard(r)
+		}
+		return nil, errors.Join(err, rerr)
+	}
+	return c, nil
+}
+
+// Start starts a container that does not run, in the background. It has the log that
+// it had. ErrRunning.
+func (c *Container) Start(ctx context.Context) error {
+	_, err := c.pod.request(ctx, request{Verb: verbStart, Container: c.name})
+	return c.wrap("start", err)
+}
+
+// StopOptions are those of Stop. The zero value is the default.
+type StopOptions struct {
+	// Signal asks the container to end. 0: the one that its Spec has.
+	Signal unix.Signal
+	// Grace is how long it has before it is killed. 0: sandbox.DefaultGrace.
+	// Negative: none, it is not asked.
+	Grace time.Duration
+
+	resume bool // it is to be started again with the pod
+}
+
+// Stop ends a container and returns when it has ended; it is not restarted. It does
+// nothing to a container that does not run. Once begun it goes on if the context
+// ends.
+func (c *Container) Stop(ctx context.Context, opts StopOptions) error {
+	r, err := c.record()
+	if err != nil {
+		return err
+	}
+	return c.wrap("stop", c.stop(ctx, r, opts))
+}
+
+func (c *Container) stop(ctx context.Context, r *record, opts StopOptions) error {
+	if opts.Signal == 0 {
+		opts.Signal = stopSignal(r)
+	}
+	if opts.Grace == 0 {
+		opts.Grace = sandbox.DefaultGrace
+	}
+	switch s := c.status(r); {
+	case s.State != Running && s.State != Paused && s.State != Restarting:
+		return c.settle(ctx, r)
+	case r.Background:
+		_, err := c.pod.request(ctx, request{Verb: verbStop, Container: c.name, Signal: opts.Signal, Grace: opts.Grace, Resume: opts.resume})
+		if errors.Is(err, ErrNotRunning) {
+			return nil // any more
+		}
+		return err
+	}
+	pidfd, err := r.Process.Open()
+	if errors.Is(err, proc.ErrGone) {
+		return c.settle(ctx, r)
+	}
+	if err != nil {
+		return err
+	}
+	defer pidfd.Close()
+	ended := make(chan struct{})
+	go func() {
+		_ = proc.Wait(context.Background(), pidfd)
+		close(ended)
+	}()
+	if err := endProgram(c, r.ID, func(sig unix.Signal) error { return proc.Signal(pidfd, sig) }, ended, opts.Signal, opts.Grace); err != nil {
+		return err
+	}
+	return c.recorded(ctx, r)
+}
+
+// recorded waits until the runner of a container in its foreground has noted that it
+// has ended, or is gone.
+func (c *Container) recorded(ctx context.Context, r *record) error {
+	for {
+		now, err := c.record()
+		if errors.Is(err, ErrNotFound) || err == nil && (now.ID != r.ID || now.State != Running) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if !alive(now.Runner) {
+			return c.settle(ctx, now)
+		}
+		select {
+		case <-time.After(2 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// settle notes the end of a container that had nobody to note it, and clears away
+// what is left of it.
+func (c *Container) settle(ctx context.Context, r *record) error {
+	if r.State != Running || alive(r.Runner) {
+		return nil
+	}
+	_ = ctx
+	if err := c.ended(r, nil, errors.New("it ended while nobody followed it")); err != nil {
+		return err
+	}
+	return c.write(r)
+}
+
+// endProgram asks a program to end, and kills it, and all others of its container,
+// if it has not after a while.
+func endProgram(c *Container, id string, signal func(unix.Signal) error, ended <-chan struct{}, sig unix.Signal, grace time.Duration) error {
+	g, err := cgroup.Open(c.pod.Cgroup() + "/" + id)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if g != nil {
+		if is, err := g.Frozen(); err == nil && is {
+			if err := g.Thaw(); err != nil {
+				return err
+			}
+		}
+	}
+	if grace > 0 {
+		if err := ignoreEnded(signal(sig)); err != nil {
+			return err
+		}
+		select {
+		case <-ended:
+			return nil
+		case <-time.After(grace):
+		}
+	}
+	if err := ignoreEnded(signal(unix.SIGKILL)); err != nil {
+		return err
+	}
+	select {
+	case <-ended:
+		return nil
+	case <-time.After(cleanTime):
+		return errors.New("it does not end")
+	}
+}
+
+func ignoreEnded(err error) error {
+	if errors.Is(err, proc.ErrGone) || errors.Is(err, os.ErrProcessDone) {
+		return nil
+	}
+	return err
+}
+
+// Kill sends a signal to the first process of the container. ErrNotRunning.
+func (c *Container) Kill(sig unix.Signal) error {
+	pidfd, _, err := c.open()
+	if err != nil {
+		return c.wrap("kill", err)
+	}
+	defer pidfd.Close()
+	err = proc.Signal(pidfd, sig)
+	if errors.Is(err, proc.ErrGone) {
+		err = ErrNotRunning
+	}
+	return c.wrap("kill", err)
+}
+
+// open returns a pidfd of the container's first process.
+func (c *Container) open() (*os.File, *record, error) {
+	r, err := c.record()
+	if err != nil {
+		return nil, nil, err
+	}
+	if r.State != Running {
+		return nil, nil, fmt.Errorf("%w: its state is %s", ErrNotRunning, r.State)
+	}
+	pidfd, err := r.Process.Open()
+	if errors.Is(err, proc.ErrGone) {
+		err = ErrNotRunning
+	}
+	return pidfd, r, err
+}
+
+// Pause stops all processes of the container where they are.
+func (c *Container) Pause(ctx context.Context) error {
+	return c.freeze("pause", func(g *cgroup.Group) error { return g.Freeze(ctx) })
+}
+
+// Unpause lets them go on.
+func (c *Container) Unpause() error { return c.freeze("unpause", (*cgroup.Group).Thaw) }
+
+func (c *Container) freeze(verb string, f func(*cgroup.Group) error) error {
+	pidfd, r, err := c.open()
+	if err != nil {
+		return c.wrap(verb, err)
+	}
+	defer pidfd.Close()
+	g, err := cgroup.Open(c.group(r))
+	if err == nil {
+		err = f(g)
+	}
+	return c.wrap(verb, err)
+}
+
+// Exec starts another program in a container that runs: process is what its Spec's
+// has changed to.
+func (c *Container) Exec(ctx context.Context, change func(*specs.Spec) error, opts launcher.Options) (*launcher.Process, error) {
+	pidfd, r, err := c.open()
+	if err != nil {
+		return nil, c.wrap("run in", err)
+	}
+	defer pidfd.Close()
+	spec, err := c.ociSpec(r)
+	if err != nil {
+		return nil, err
+	}
+	process := *spec.Process
+	process.Terminal, process.ConsoleSize = false, nil
+	spec.Process = &process
+	if err := change(spec); err != nil {
+		return nil, err
+	}
+	return launcher.Exec(ctx, c.pod.Sandbox, pidfd, spec, opts)
+}
+
+// Wait returns when the container is at rest: its exit status; -1 if that is not
+// known.
+func (c *Container) Wait(ctx context.Context) (int, error) {
+	for {
+		r, err := c.record()
+		if err != nil {
+			return -1, err
+		}
+		s := c.status(r)
+		if s.State == Exited {
+			if r.State == Exited && r.ExitCode != nil {
+				return *r.ExitCode, nil
+			}
+			return -1, nil
+		}
+		if err := c.untilChange(ctx, r); err != nil {
+			return -1, c.wrap("wait for", err)
+		}
+	}
+}
+
+// untilChange returns when there may be something new: the process has ended, or a
+// little time has passed.
+func (c *Container) untilChange(ctx context.Context, r *record) error {
+	wctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	pidfd, err := r.Process.Open()
+	if err == nil && r.State == Running {
+		_ = proc.Wait(wctx, pidfd)
+		pidfd.Close()
+	}
+	select {
+	case <-time.After(5 * time.Millisecond):
+	case <-ctx.Done():
+	}
+	return ctx.Err()
+}
+
+// Remove removes the container with its log. ErrRunning if it runs, unless force
+// ends it: at once, or after the time that opts gives it.
+func (c *Container) Remove(ctx context.Context, force bool, opts StopOptions) error {
+	r, err := c.record()
+	switch {
+	case errors.Is(err, sandbox.ErrBadRecord) && force:
+		return c.wrap("remove", os.RemoveAll(c.dir()))
+	case err != nil:
+		return err
+	}
+	s := c.status(r).State
+	if running := s == Running || s == Paused || s == Restarting; running && !force {
+		return c.wrap("remove", ErrRunning)
+	} else if running {
+		if err := c.stop(ctx, r, opts); err != nil {
+			return c.wrap("remove", err)
+		}
+	}
+	return c.wrap("remove", c.discard(r))
+}
+
+// Stop ends all containers of the pod in the reverse order of their start, then all
+// other programs, then its network and namespaces. Containers in the background start
+// again with the pod.
+func (p *Pod) Stop(ctx context.Context, opts sandbox.StopOptions) error {
+	err := p.stopContainers(ctx, opts, true)
+	return errors.Join(err, p.Sandbox.Stop(ctx, opts))
+}
+
+func (p *Pod) stopContainers(ctx context.Context, opts sandbox.StopOptions, resume bool) error {
+	recs, err := p.records()
+	errs := []error{err}
+	slices.SortStableFunc(recs, func(a, b *record) int { return b.Started.Compare(a.Started) })
+	for _, r := range recs {
+		c := &Container{p, r.Spec.Name}
+		// Each has a stop signal of its own, unless told otherwise.
+		err := c.stop(ctx, r, StopOptions{Signal: opts.Signal, Grace: opts.Grace, resume: resume && r.Background})
+		errs = append(errs, c.wrap("stop", err))
+	}
+	return errors.Join(append(errs, p.dismiss(ctx))...)
+}
+
+// dismiss has the pod's supervisor end, which has nothing to do any more.
+func (p *Pod) dismiss(ctx context.Context) error {
+	conn, err := p.dial()
+	if isAbsent(err) || errors.Is(err, sandbox.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var peer *unix.Ucred
+	cerr := raw.Control(func(fd uintptr) { peer, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
+	if err := errors.Join(err, cerr); err != nil {
+		return err
+	}
+	pidfd, err := proc.OpenPID(int(peer.Pid))
+	if errors.Is(err, proc.ErrGone) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer pidfd.Close()
+	if _, err := p.ask(ctx, conn, request{Verb: verbQuit}); err != nil && err != errGone {
+		return err
+	}
+	conn.Close()
+	wctx, cancel := context.WithTimeout(ctx, dismissTime)
+	defer cancel()
+	if proc.Wait(wctx, pidfd) == nil {
+		return nil
+	}
+	if err := ignoreEnded(proc.Signal(pidfd, unix.SIGKILL)); err != nil {
+		return err
+	}
+	return proc.Wait(ctx, pidfd)
+}
+
+// dismissTime is how long a supervisor may take to end.
+const dismissTime = 2 * time.Second
+
+// Start brings the pod up, and starts the containers again that were stopped with
+// it.
+func (p *Pod) Start(ctx context.Context) error {
+	if err := p.Sandbox.Start(ctx); err != nil {
+		return err
+	}
+	recs, err := p.records()
+	errs := []error{err}
+	slices.SortStableFunc(recs, func(a, b *record) int { return a.Started.Compare(b.Started) })
+	for _, r := range recs {
+		c := &Container{p, r.Spec.Name}
+		if r.Resume || c.unattended(r) {
+			errs = append(errs, c.revive(ctx, r))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// unattended reports whether a container in the background has lost its supervisor.
+func (c *Container) unattended(r *record) bool {
+	return r.Background && (r.State == Running || r.State == Restarting) && !alive(r.Runner)
+}
+
+// revive starts a container, or has a supervisor take it over.
+func (c *Container) revive(ctx context.Context, r *record) error {
+	if !r.Resume {
+		conn, err := c.pod.connect(ctx)
+		if err == nil {
+			conn.Close()
+		}
+		return err
+	}
+	if err := c.Start(ctx); !errors.Is(err, ErrRunning) {
+		return err
+	}
+	return nil
+}
+
+// Remove ends everything in the pod and removes it; see sandbox.Remove. Containers
+// have as much time as opts says, the rest has none.
+func (p *Pod) Remove(ctx context.Context, opts sandbox.StopOptions) error {
+	var err error
+	if opts.Grace >= 0 {
+		err = p.stopContainers(ctx, opts, false)
+	}
+	rerr := p.Sandbox.RemoveAfter(ctx, opts)
+	if rerr != nil {
+		return errors.Join(err, rerr)
+	}
+	return nil
+}

@@ -1,0 +1,313 @@
+package supervisor
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/podbox/podbox/internal/flock"
+	"github.com/podbox/podbox/sandbox"
+)
+
+// Serve is the supervisor of a pod: it returns when no container runs in the
+// background any more. args are the last three of its command line: the runtime's root
+// and state directories and the pod's ID. ready is told when it serves: it is closed
+// then, after an error has been written if there is one. A pod that has a supervisor
+// already needs no other: Serve returns.
+func Serve(ctx context.Context, args []string, ready *os.File) error {
+	s, err := newServer(ctx, args)
+	if err != nil || s == nil {
+		if err != nil {
+			fmt.Fprint(ready, err)
+		}
+		ready.Close()
+		return err
+	}
+	defer s.close()
+	go s.accept()
+	s.takeOver()
+	ready.Close()
+	s.wait()
+	return nil
+}
+
+// A server is a supervisor at work.
+type server struct {
+	pod    *Pod
+	lock   *flock.Lock
+	dir    *os.File
+	socket *net.UnixListener
+
+	mu      sync.Mutex
+	keepers map[string]*keeper // of containers that are not at rest, by name
+	busy    int                // keepers, and requests that are being answered
+	linger  time.Duration      // for how long to stay with nothing to do
+	timer   *time.Timer
+	ending  bool
+	idle    chan struct{} // closed when nothing is to be done, nor will be
+}
+
+// A supervisor is started for somebody who will ask for something, and soon; later
+// it stays a little for who asks next.
+const (
+	firstLinger = 2 * time.Second
+	nextLinger  = 200 * time.Millisecond
+)
+
+func newServer(ctx context.Context, args []string) (_ *server, err error) {
+	if len(args) != 3 {
+		return nil, fmt.Errorf("supervisor: %w: want the root directory, the state directory and the pod's ID", sandbox.ErrInvalid)
+	}
+	rt, err := sandbox.Open(sandbox.Options{Root: args[0], StateDir: args[1]})
+	if err != nil {
+		return nil, err
+	}
+	pod, err := openByName(rt, args[2])
+	if err != nil {
+		return nil, err
+	}
+	s := &server{pod: Open(pod, Options{}), keepers: make(map[string]*keeper), linger: firstLinger, idle: make(chan struct{})}
+	s.lock, err = s.takeLock(ctx)
+	if s.lock == nil || err != nil {
+		return nil, err
+	}
+	if s.dir, err = os.OpenFile(s.pod.File(""), unix.O_PATH|unix.O_DIRECTORY, 0); err != nil {
+		s.lock.Close()
+		return nil, err
+	}
+	// What the last one has left.
+	if err = os.Remove(s.pod.File(socketFile)); err == nil || errors.Is(err, fs.ErrNotExist) {
+		s.socket, err = net.ListenUnix("unix", socketAddr(s.dir))
+	}
+	if err != nil {
+		s.lock.Close()
+		s.dir.Close()
+		return nil, err
+	}
+	s.socket.SetUnlinkOnClose(false)
+	return s, nil
+}
+
+// openByName opens a pod by its ID, so that errors call it by its name.
+func openByName(rt *sandbox.Runtime, id string) (*sandbox.Sandbox, error) {
+	pod, err := rt.Open(id)
+	if err != nil {
+		return nil, err
+	}
+	info, err := pod.Info()
+	if err != nil {
+		return nil, err
+	}
+	if named, err := rt.Open(info.Name); err == nil && named.ID() == id {
+		return named, nil
+	}
+	return pod, nil
+}
+
+// takeLock makes this process the pod's only supervisor; nil if another one is, and
+// serves.
+func (s *server) takeLock(ctx context.Context) (*flock.Lock, error) {
+	path := s.pod.File(lockFile)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDONLY, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	f.Close()
+	ctx, cancel := context.WithTimeout(ctx, startTime)
+	defer cancel()
+	for {
+		lock, err := flock.Try(path, flock.Exclusive)
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return lock, err
+		}
+		if conn, err := s.pod.dial(); err == nil {
+			conn.Close()
+			return nil, nil
+		}
+		select {
+		case <-time.After(2 * time.Millisecond):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// close lets the next supervisor come.
+func (s *server) close() {
+	s.socket.Close()
+	_ = os.Remove(s.pod.File(socketFile))
+	s.dir.Close()
+	s.lock.Close()
+}
+
+// wait returns when there is nothing more to do.
+func (s *server) wait() {
+	s.mu.Lock()
+	s.rest()
+	s.mu.Unlock()
+	<-s.idle
+}
+
+// begin notes that something is to be done, unless the server is about to end.
+func (s *server) begin() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ending {
+		return false
+	}
+	s.busy++
+	return true
+}
+
+// done notes that it has been done.
+func (s *server) done() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.busy--
+	s.linger = min(s.linger, nextLinger)
+	s.rest()
+}
+
+// rest ends the server if it has nothing to do for a while. s.mu is held.
+func (s *server) rest() {
+	if s.timer != nil {
+		s.timer.Stop()
+	}
+	if s.busy > 0 {
+		return
+	}
+	s.timer = time.AfterFunc(s.linger, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.busy == 0 && !s.ending {
+			s.ending = true
+			close(s.idle)
+		}
+	})
+}
+
+// accept answers requests.
+func (s *server) accept() {
+	for {
+		conn, err := s.socket.AcceptUnix()
+		if err != nil {
+			return // closed
+		}
+		if !s.begin() {
+			conn.Close()
+			continue
+		}
+		go func() {
+			defer s.done()
+			defer conn.Close()
+			s.answer(conn)
+		}()
+	}
+}
+
+func (s *server) answer(conn *net.UnixConn) {
+	_ = conn.SetReadDeadline(time.Now().Add(startTime))
+	in := bufio.NewReaderSize(conn, 512)
+	line, err := in.ReadSlice('\n')
+	var req request
+	if err == nil {
+		err = json.Unmarshal(line, &req)
+	}
+	if err != nil {
+		return // whoever looked whether we are there
+	}
+	_ = conn.SetReadDeadline(time.Time{})
+	if req.Verb == verbAttach {
+		s.attach(conn, in, req)
+		return
+	}
+	pid, err := s.do(req)
+	reply(conn, response{PID: pid, Error: toWire(err)})
+}
+
+func reply(conn *net.UnixConn, r response) { _ = json.NewEncoder(conn).Encode(r) }
+
+func (s *server) do(req request) (pid int, err error) {
+	switch req.Verb {
+	case verbStart:
+		return s.start(req.Container)
+	case verbStop:
+		k := s.keeper(req.Container)
+		if k == nil {
+			return 0, ErrNotRunning
+		}
+		return 0, k.stop(req)
+	case verbQuit:
+		s.mu.Lock()
+		s.linger = 0
+		s.mu.Unlock()
+		return 0, nil
+	}
+	return 0, fmt.Errorf("verb %q: %w", req.Verb, sandbox.ErrInvalid)
+}
+
+// keeper returns who keeps a container; nil if that is at rest.
+func (s *server) keeper(name string) *keeper {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.keepers[name]
+}
+
+// start starts a container that is at rest, and returns when it runs.
+func (s *server) start(name string) (pid int, err error) {
+	c := &Container{s.pod, name}
+	k := newKeeper(s, c)
+	s.mu.Lock()
+	if s.keepers[name] != nil {
+		s.mu.Unlock()
+		return 0, ErrRunning
+	}
+	s.keepers[name] = k
+	s.busy++
+	s.mu.Unlock()
+	first := make(chan error, 1)
+	go func() {
+		defer s.forget(k)
+		k.run(first)
+	}()
+	err = <-first
+	return k.pid, err
+}
+
+// forget lets go of a container that is at rest.
+func (s *server) forget(k *keeper) {
+	s.mu.Lock()
+	delete(s.keepers, k.c.name)
+	s.mu.Unlock()
+	close(k.gone)
+	s.done()
+}
+
+// takeOver goes on with the containers of a supervisor that was killed.
+func (s *server) takeOver() {
+	recs, _ := s.pod.records() // of a bad record there is nothing to take over
+	for _, r := range recs {
+		if !r.Background || r.State != Running && r.State != Restarting {
+			continue
+		}
+		k := newKeeper(s, &Container{s.pod, r.Spec.Name})
+		k.r = r
+		s.mu.Lock()
+		s.keepers[k.c.name] = k
+		s.busy++
+		s.mu.Unlock()
+		go func() {
+			defer s.forget(k)
+			k.adopt()
+		}()
+	}
+}

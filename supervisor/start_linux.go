@@ -1,0 +1,216 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"slices"
+	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/podbox/podbox/internal/cgroup"
+	"github.com/podbox/podbox/internal/memfd"
+	"github.com/podbox/podbox/internal/proc"
+	"github.com/podbox/podbox/internal/reaper"
+	"github.com/podbox/podbox/launcher"
+)
+
+// ociSpec returns what package launcher is to run for a container.
+func (c *Container) ociSpec(r *record) (*specs.Spec, error) {
+	spec := *r.Spec.OCI
+	linux := specs.Linux{}
+	if spec.Linux != nil {
+		linux = *spec.Linux
+	}
+	spec.Linux = &linux
+	spec.Mounts = slices.Clone(spec.Mounts)
+	spec.Annotations = maps.Clone(spec.Annotations)
+	if spec.Root != nil {
+		launcher.SetCgroup(&spec, c.group(r), linux.Resources)
+	} else {
+		linux.CgroupsPath = c.group(r)
+	}
+	if r.Spec.DefaultSeccomp {
+		return &spec, launcher.SetDefaultSeccomp(&spec)
+	}
+	return &spec, nil
+}
+
+// launch starts a container's program.
+func (c *Container) launch(ctx context.Context, r *record, opts launcher.Options) (*launcher.Process, error) {
+	// Of what a start that was cut short has left there is nothing of use.
+	if err := c.clean(ctx, r); err != nil {
+		return nil, err
+	}
+	spec, err := c.ociSpec(r)
+	if err != nil {
+		return nil, err
+	}
+	opts.ID = r.ID
+	if r.Spec.Init {
+		if opts.Init, err = memfd.New("podbox-init", reaper.Binary()); err != nil {
+			return nil, err
+		}
+		defer opts.Init.Close()
+	}
+	return launcher.Launch(ctx, c.pod.Sandbox, spec, opts)
+}
+
+// clean ends what is left in a container's cgroup, and removes it.
+func (c *Container) clean(ctx context.Context, r *record) error {
+	g, err := cgroup.Open(c.group(r))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := g.Kill(ctx); err != nil {
+		return err
+	}
+	return g.Remove(ctx)
+}
+
+// cleanTime bounds a clean-up.
+const cleanTime = 30 * time.Second
+
+// ended notes how a container has ended, and clears away what is left of it.
+// status is nil if it is not known.
+func (c *Container) ended(r *record, status *int, why error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), cleanTime)
+	defer cancel()
+	r.OOM = c.oomKilled(r)
+	err := c.clean(ctx, r)
+	r.State, r.ExitCode, r.Finished = Exited, status, time.Now().UTC()
+	r.Error = ""
+	if why = errors.Join(why, err); why != nil {
+		r.Error = why.Error()
+	}
+	return err
+}
+
+// oomKilled reports whether the kernel has killed a process of the container for
+// want of memory.
+func (c *Container) oomKilled(r *record) bool {
+	g, err := cgroup.Open(c.group(r))
+	if err != nil {
+		return false
+	}
+	n, err := g.OOMKills()
+	return err == nil && n > 0
+}
+
+// began notes that a container runs.
+func began(r *record, pid int) error {
+	pidfd, err := proc.OpenPID(pid)
+	if err != nil {
+		return err
+	}
+	defer pidfd.Close()
+	r.Process, err = proc.Identify(pid, pidfd)
+	if errors.Is(err, proc.ErrGone) {
+		err = nil // and has ended, which is noted next
+	}
+	r.State, r.Started, r.Finished, r.ExitCode, r.OOM, r.Error = Running, time.Now().UTC(), time.Time{}, nil, false, ""
+	return err
+}
+
+// self is the identity of the calling process.
+func self() (proc.Identity, error) {
+	pidfd, err := proc.OpenPID(os.Getpid())
+	if err != nil {
+		return proc.Identity{}, err
+	}
+	defer pidfd.Close()
+	return proc.Identify(os.Getpid(), pidfd)
+}
+
+// A Foreground is a container that runs in the foreground of the calling process.
+type Foreground struct {
+	*launcher.Process
+	c    *Container
+	r    *record
+	done chan struct{}
+	err  error
+}
+
+// Run makes a container in the foreground and starts it: it has the streams given,
+// and ends with the calling process. A context that ends does not end it. If it
+// cannot be started there is no container.
+func (p *Pod) Run(ctx context.Context, spec Spec, streams launcher.IO) (*Foreground, error) {
+	if r := spec.Restart.Policy; r != "" && r != Never {
+		return nil, fmt.Errorf("restart policy %s: %w for a container in the foreground", r, launcher.ErrNotSupported)
+	}
+	me, err := self()
+	if err != nil {
+		return nil, err
+	}
+	c, err := p.create(spec, record{State: Running, Runner: me})
+	if err != nil {
+		return nil, fmt.Errorf("create container %q in %v: %w", spec.Name, p, err)
+	}
+	r, err := c.record()
+	if err != nil {
+		return nil, err
+	}
+	f := &Foreground{c: c, r: r, done: make(chan struct{})}
+	f.Process, err = c.launch(ctx, r, launcher.Options{IO: streams})
+	if err != nil {
+		return nil, errors.Join(err, c.discard(r))
+	}
+	if err = began(r, f.PID()); err == nil {
+		err = c.write(r)
+	}
+	go f.follow()
+	return f, err
+}
+
+// Container returns the container.
+func (f *Foreground) Container() *Container { return f.c }
+
+// follow notes the container's end.
+func (f *Foreground) follow() {
+	defer close(f.done)
+	status, err := f.Process.Wait(context.Background())
+	known := &status
+	if status < 0 {
+		known = nil
+	}
+	f.err = f.c.ended(f.r, known, err)
+	if f.r.Spec.Remove {
+		f.err = errors.Join(f.err, f.c.discard(f.r))
+		return
+	}
+	if err := f.c.write(f.r); !errors.Is(err, fs.ErrNotExist) { // removed meanwhile
+		f.err = errors.Join(f.err, err)
+	}
+}
+
+// Wait returns when the container has ended and that is on record: its exit
+// status. See launcher.Process.Wait.
+func (f *Foreground) Wait(ctx context.Context) (int, error) {
+	status, err := f.Process.Wait(ctx)
+	if ctx.Err() == nil {
+		<-f.done
+		err = errors.Join(err, f.err)
+	}
+	return status, err
+}
+
+// discard removes a container that does not run.
+func (c *Container) discard(r *record) error {
+	ctx, cancel := context.WithTimeout(context.Background(), cleanTime)
+	defer cancel()
+	err := c.clean(ctx, r)
+	if log, lerr := c.logPath(); lerr == nil {
+		err = errors.Join(err, removeLogs(log))
+	}
+	if err != nil {
+		return err
+	}
+	return os.RemoveAll(c.dir())
+}

@@ -1,0 +1,132 @@
+package supervisor
+
+import (
+	"errors"
+	"os"
+	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/podbox/podbox/internal/cgroup"
+	"github.com/podbox/podbox/internal/proc"
+)
+
+// Status is what is known of a container at one moment.
+type Status struct {
+	ID      string            `json:"id"`
+	Name    string            `json:"name"`
+	Pod     string            `json:"pod"` // the ID
+	State   State             `json:"state"`
+	Error   string            `json:"error,omitempty"`
+	Created time.Time         `json:"created"`
+	Labels  map[string]string `json:"labels,omitempty"`
+	// PID is that of the first process; 0 unless it runs.
+	PID      int       `json:"pid,omitempty"`
+	Started  time.Time `json:"started,omitzero"`
+	Finished time.Time `json:"finished,omitzero"`
+	// ExitCode is the exit status, 128+N if signal N ended the container; nil if
+	// it has not ended, or nobody knows.
+	ExitCode *int `json:"exitCode,omitempty"`
+	// Signal is the name of the signal that ended it, if one did.
+	Signal string `json:"signal,omitempty"`
+	// OOM says that the kernel ended a process of it for want of memory.
+	OOM bool `json:"oomKilled,omitempty"`
+	// Restarts is how often it was started again, Next when it will be.
+	Restarts int       `json:"restarts"`
+	Next     time.Time `json:"nextStart,omitzero"`
+	// Background says that it has a supervisor, or is to have one. Supervised is
+	// false if that was killed: logs and restarts wait for the next one.
+	Background bool `json:"background"`
+	Supervised bool `json:"supervised,omitempty"`
+
+	Restart    Policy      `json:"restartPolicy"`
+	Spec       *specs.Spec `json:"spec"`
+	Cgroup     string      `json:"cgroup"`
+	Log        string      `json:"log,omitempty"`
+	StopSignal string      `json:"stopSignal"`
+	Init       bool        `json:"init,omitempty"`
+	Stdin      bool        `json:"stdin,omitempty"`
+	Runtime    string      `json:"runtime,omitempty"`
+}
+
+// Status looks at the container.
+func (c *Container) Status() (*Status, error) {
+	r, err := c.record()
+	if err != nil {
+		return nil, err
+	}
+	return c.status(r), nil
+}
+
+// List returns what is known of all containers of the pod, in the order of their
+// creation. Those whose records cannot be read are told of in the error.
+func (p *Pod) List() ([]*Status, error) {
+	recs, err := p.records()
+	var list []*Status
+	for _, r := range recs {
+		list = append(list, (&Container{p, r.Spec.Name}).status(r))
+	}
+	return list, err
+}
+
+func (c *Container) status(r *record) *Status {
+	s := &Status{
+		ID: r.ID, Name: r.Spec.Name, Pod: c.pod.ID(), State: r.State, Error: r.Error, Created: r.Created, Labels: r.Spec.Labels,
+		Started: r.Started, Finished: r.Finished, ExitCode: r.ExitCode, OOM: r.OOM, Restarts: r.Restarts, Next: r.Next,
+		Background: r.Background, Restart: r.Spec.Restart.withDefaults().Policy, Spec: r.Spec.OCI, Cgroup: c.group(r),
+		StopSignal: unix.SignalName(stopSignal(r)), Init: r.Spec.Init, Stdin: r.Spec.Stdin, Runtime: r.Spec.Runtime,
+	}
+	if r.Background {
+		s.Log, _ = c.logPath()
+	}
+	if s.ExitCode != nil && *s.ExitCode > 128 {
+		s.Signal = unix.SignalName(unix.Signal(*s.ExitCode - 128))
+	}
+	s.Supervised = alive(r.Runner)
+	if r.State != Running {
+		return s
+	}
+	switch {
+	case alive(r.Process):
+		s.PID = r.Process.PID
+		if frozen(s.Cgroup) {
+			s.State = Paused
+		}
+	case s.Supervised && r.Process == (proc.Identity{}): // it is being started
+	case s.Supervised: // it has ended just now
+	default:
+		s.State, s.Error = Exited, "it ended while nobody followed it"
+	}
+	return s
+}
+
+func stopSignal(r *record) unix.Signal {
+	if r.Spec.StopSignal == 0 {
+		return unix.SIGTERM
+	}
+	return r.Spec.StopSignal
+}
+
+// alive reports whether a process is there.
+func alive(id proc.Identity) bool {
+	if id.PID == os.Getpid() {
+		return true
+	}
+	f, err := id.Open()
+	if err != nil {
+		return !errors.Is(err, proc.ErrGone)
+	}
+	f.Close()
+	return true
+}
+
+// frozen reports whether a cgroup is.
+func frozen(path string) bool {
+	g, err := cgroup.Open(path)
+	if err != nil {
+		return false
+	}
+	is, err := g.Frozen()
+	return err == nil && is
+}
