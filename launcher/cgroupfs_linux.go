@@ -48,7 +48,7 @@ func closeViews(views []cgroupView) {
 // mountViews mounts the views of a container's group at m.
 func (r *rootfs) mountViews(m *mount) error {
 	if len(m.views) == 1 && m.views[0].name == "" {
-		return r.placeStrictly(m.views[0].tree, m.dest)
+		return r.coverStrictly(m.views[0].tree, m.dest)
 	}
 	dir, err := mnt.New("tmpfs", int(m.attrs.Set&^unix.MOUNT_ATTR_RDONLY), mnt.Option{Key: "source", Value: "cgroup"},
 		mnt.Option{Key: "mode", Value: "0755"}, mnt.Option{Key: "size", Value: "4096"})
@@ -56,14 +56,14 @@ func (r *rootfs) mountViews(m *mount) error {
 		return err
 	}
 	defer dir.Close()
-	if err := r.placeStrictly(dir, m.dest); err != nil {
+	if err := r.coverStrictly(dir, m.dest); err != nil {
 		return err
 	}
 	for _, v := range m.views {
 		if err := unix.Mkdirat(int(dir.Fd()), v.name, 0o755); err != nil {
 			return &os.PathError{Op: "mkdirat", Path: path.Join(m.dest, v.name), Err: err}
 		}
-		if err := r.place(v.tree, path.Join(m.dest, v.name), true); err != nil {
+		if err := r.cover(v.tree, path.Join(m.dest, v.name), true); err != nil {
 			return err
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"slices"
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -155,15 +156,24 @@ func (l *launch) launch(ctx context.Context, entry *sandbox.Entry, p *Process) e
 	if err != nil {
 		return err
 	}
-	err = l.atGate(ctx, child.PID, gate)
-	proc, aerr := child.Await(ctx)
+	p.identity, err = proc.IdentifyChild(l.proc.host, child.PID)
 	if err == nil {
-		err = aerr
+		err = l.atGate(ctx, p.identity, gate)
 	}
 	if err != nil {
+		_ = proc.Signal(child.PidFD, unix.SIGKILL)
+	}
+	started, aerr := child.Await(ctx)
+	if aerr != nil {
+		if err == nil {
+			err = aerr
+		}
 		return err
 	}
-	p.pid, p.pidfd = proc.PID, proc.PidFD
+	p.pidfd = started.PidFD
+	if err != nil {
+		return errors.Join(err, p.discard())
+	}
 	return setOOM(p, l.spec.Process.OOMScoreAdj)
 }
 
@@ -245,7 +255,7 @@ func (g *gate) calls(p *spawn.Program) {
 }
 
 // atGate does what is to be done while the child waits, and lets it go on, or not.
-func (l *launch) atGate(ctx context.Context, pid int, g *gate) error {
+func (l *launch) atGate(ctx context.Context, child proc.Identity, g *gate) error {
 	if g == nil {
 		return nil
 	}
@@ -253,9 +263,9 @@ func (l *launch) atGate(ctx context.Context, pid int, g *gate) error {
 	defer g.read.Close()
 	done := make(chan error)
 	go func() { // on a thread that sees the host's files
-		err := l.beforeStart(ctx, pid)
+		err := l.beforeStart(ctx, child.PID)
 		if err == nil && l.opts.Born != nil {
-			err = l.opts.Born(pid)
+			err = l.opts.Born(child)
 		}
 		done <- err
 	}()
@@ -272,7 +282,7 @@ func (l *launch) afterStart(ctx context.Context, p *Process) error {
 	if h == nil {
 		return nil
 	}
-	return runHooks(ctx, "poststart", h.Poststart, l.state(specs.StateRunning, p.pid))
+	return runHooks(ctx, "poststart", h.Poststart, l.state(specs.StateRunning, p.PID()))
 }
 
 // poststop returns what runs the hooks that come after the program's end; nil if
@@ -292,24 +302,46 @@ func setOOM(p *Process, adj *int) error {
 	if adj == nil {
 		return nil
 	}
-	err := nsthread.Do(func() error { return setOOMScoreAdj(p.pid, adj) })
+	err := nsthread.Do(func() error { return setOOMScoreAdj(p.PID(), adj) })
 	if err != nil {
-		_ = proc.Signal(p.pidfd, unix.SIGKILL)
-		_, werr := await(p.pidfd)
-		p.pidfd.Close()
-		return errors.Join(err, werr)
+		return errors.Join(err, p.discard())
 	}
 	return nil
+}
+
+// discard ends a program that was started for nothing.
+func (p *Process) discard() error {
+	err := proc.Signal(p.pidfd, unix.SIGKILL)
+	if errors.Is(err, proc.ErrGone) {
+		err = nil
+	}
+	_, werr := await(p.pidfd)
+	return errors.Join(err, werr, p.pidfd.Close())
 }
 
 // DefaultPath is where programs are looked for if their environment has no PATH.
 const DefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// candidates are the paths to try for a program, as execvp(3) would; but where
-// the calling thread sees that there is nothing, the child need not try.
+// candidates are the paths to try for a program; but where the calling thread sees
+// that there is nothing, the child need not try.
 func candidates(s *specs.Process) []string {
+	if strings.Contains(s.Args[0], "/") {
+		return []string{s.Args[0]}
+	}
+	paths := slices.DeleteFunc(searchPaths(s), func(p string) bool { return unix.Access(p, unix.F_OK) == unix.ENOENT })
+	if len(paths) == 0 {
+		paths = []string{s.Args[0]}
+	}
+	return paths
+}
+
+// searchPaths are the paths at which execvp(3) looks for a program.
+func searchPaths(s *specs.Process) []string {
 	name := s.Args[0]
 	if strings.Contains(name, "/") {
+		if !path.IsAbs(name) {
+			name = path.Join(s.Cwd, name)
+		}
 		return []string{name}
 	}
 	list := DefaultPath
@@ -325,12 +357,7 @@ func candidates(s *specs.Process) []string {
 		if path.IsAbs(dir) {
 			p = path.Join(dir, name)
 		}
-		if unix.Access(p, unix.F_OK) != unix.ENOENT {
-			paths = append(paths, p)
-		}
-	}
-	if len(paths) == 0 {
-		paths = []string{name}
+		paths = append(paths, p)
 	}
 	return paths
 }

@@ -31,12 +31,12 @@ type Options struct {
 	// Born is called when the program's process is there, in its namespaces, but
 	// has executed nothing. If it returns an error, or if the calling process
 	// ends before it returns, nothing is executed.
-	Born func(pid int) error
+	Born func(proc.Identity) error
 }
 
 // A Process is a program that was started in a pod.
 type Process struct {
-	pid      int
+	identity proc.Identity
 	pidfd    *os.File
 	console  *os.File // the master side of its terminal
 	streams  *streams
@@ -96,7 +96,7 @@ func (l *launch) start(ctx context.Context, enter func(context.Context) (*sandbo
 		p.streams.abandon()
 		return nil, err
 	}
-	p.poststop = l.poststop(p.pid)
+	p.poststop = l.poststop(p.PID())
 	p.streams.begin()
 	go p.finish()
 	return p, l.afterStart(ctx, p)
@@ -204,7 +204,11 @@ func exitStatus(si *unix.Siginfo) int {
 }
 
 // PID returns the program's process ID in the PID namespace of the caller.
-func (p *Process) PID() int { return p.pid }
+func (p *Process) PID() int { return p.identity.PID }
+
+// Identity names the program's process so that the name cannot come to mean
+// another.
+func (p *Process) Identity() proc.Identity { return p.identity }
 
 // Signal sends a signal to the program. os.ErrProcessDone if it has ended.
 func (p *Process) Signal(sig unix.Signal) error {

@@ -2,6 +2,7 @@ package launcher
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"os"
@@ -12,6 +13,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/podbox/podbox/internal/mnt"
 	"github.com/podbox/podbox/internal/nsthread"
 	"github.com/podbox/podbox/internal/proc"
 	"github.com/podbox/podbox/sandbox"
@@ -126,9 +128,11 @@ func Joined(ctx context.Context, pod *sandbox.Sandbox, state *specs.State, root 
 	if err := entry.Holds(state.Pid); err != nil {
 		return fmt.Errorf("container %q is not in %v: %w", state.ID, pod, err)
 	}
-	if entry.Shm == nil {
-		return nil
+	mounts, err := volumeMounts(ctx, entry, state)
+	if err != nil {
+		return fmt.Errorf("container %q: %w", state.ID, err)
 	}
+	defer mounts.close()
 	return nsthread.Do(func() error {
 		if err := nsthread.Unshare(unix.CLONE_FS); err != nil {
 			return err
@@ -136,34 +140,56 @@ func Joined(ctx context.Context, pod *sandbox.Sandbox, state *specs.State, root 
 		if err := nsthread.Join(container, unix.CLONE_NEWNS); err != nil {
 			return err
 		}
-		dir, err := openBeneath(root, "dev/shm")
-		if err != nil {
+		if err := mounts.place(entry, root); err != nil {
 			return fmt.Errorf("container %q: %w", state.ID, err)
-		}
-		defer dir.Close()
-		err = unix.MoveMount(int(entry.Shm.Fd()), "", int(dir.Fd()), "",
-			unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
-		if err != nil {
-			return fmt.Errorf("container %q: mount /dev/shm: %w", state.ID, os.NewSyscallError("move_mount", err))
 		}
 		return nil
 	})
 }
 
-// openBeneath opens a directory below root, of which nothing is trusted: its
-// links lead nowhere else.
-func openBeneath(root, unsafePath string) (*os.File, error) {
-	r, err := os.OpenFile(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+// volumeMounts opens the volumes that a container of another runtime is to have.
+func volumeMounts(ctx context.Context, entry *sandbox.Entry, state *specs.State) (*rootfs, error) {
+	r := &rootfs{spec: &specs.Spec{Linux: new(specs.Linux)}}
+	if listed := state.Annotations[volumesAnnotation]; listed != "" {
+		if err := json.Unmarshal([]byte(listed), &r.spec.Mounts); err != nil {
+			return nil, fmt.Errorf("annotation %s: %w", volumesAnnotation, err)
+		}
+	}
+	err := r.open()
+	if err == nil {
+		err = r.borrowVolumes(ctx, entry)
+	}
 	if err != nil {
+		r.close()
 		return nil, err
 	}
-	defer r.Close()
-	fd, err := unix.Openat2(int(r.Fd()), unsafePath, &unix.OpenHow{
-		Flags:   unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC,
-		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
-	})
-	if err != nil {
-		return nil, &os.PathError{Op: "openat2", Path: filepath.Join(root, unsafePath), Err: err}
+	return r, nil
+}
+
+// place puts the volumes, and the pod's /dev/shm, into a root directory. The calling thread is in
+// its mount namespace.
+func (r *rootfs) place(entry *sandbox.Entry, root string) (err error) {
+	if r.root, err = os.OpenFile(root, unix.O_PATH|unix.O_DIRECTORY, 0); err != nil {
+		return err
 	}
-	return os.NewFile(uintptr(fd), unsafePath), nil
+	if entry.Shm != nil {
+		shm, err := openIn(r.root, "dev/shm", unix.O_PATH|unix.O_DIRECTORY, 0)
+		if err != nil {
+			return err
+		}
+		defer shm.Close()
+		if err := mnt.Cover(entry.Shm, shm); err != nil {
+			return fmt.Errorf("mount /dev/shm: %w", err)
+		}
+	}
+	for i, m := range r.mounts {
+		dir, err := isDir(r.trees[i])
+		if err == nil {
+			err = r.cover(r.trees[i], m.dest, dir)
+		}
+		if err != nil {
+			return fmt.Errorf("mount %s: %w", m.dest, err)
+		}
+	}
+	return nil
 }

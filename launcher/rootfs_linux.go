@@ -143,17 +143,15 @@ func (m *mount) apply(tree *os.File) error {
 // borrow takes what the pod has for its members: its volumes, and its own versions
 // of files in /etc, unless the spec puts something there.
 func (r *rootfs) borrow(ctx context.Context, entry *sandbox.Entry) error {
-	for i, m := range r.mounts {
-		var err error
-		switch {
-		case m.fstype == VolumeType:
-			if r.trees[i], err = entry.Volume(ctx, m.source, m.subPath); err == nil {
-				err = m.apply(r.trees[i])
-			}
-		case m.isCgroup():
-			m.views, err = m.openViews(r.spec.Linux.CgroupsPath)
+	if err := r.borrowVolumes(ctx, entry); err != nil {
+		return err
+	}
+	for _, m := range r.mounts {
+		if !m.isCgroup() {
+			continue
 		}
-		if err != nil {
+		var err error
+		if m.views, err = m.openViews(r.spec.Linux.CgroupsPath); err != nil {
 			return fmt.Errorf("mount %s: %w", m.dest, err)
 		}
 	}
@@ -167,6 +165,23 @@ func (r *rootfs) borrow(ctx context.Context, entry *sandbox.Entry) error {
 			return err
 		}
 		r.mounts, r.trees = append(r.mounts, m), append(r.trees, tree)
+	}
+	return nil
+}
+
+// borrowVolumes takes those of the pod's volumes that are mounted.
+func (r *rootfs) borrowVolumes(ctx context.Context, entry *sandbox.Entry) error {
+	for i, m := range r.mounts {
+		if m.fstype != VolumeType {
+			continue
+		}
+		var err error
+		if r.trees[i], err = entry.Volume(ctx, m.source, m.subPath); err == nil {
+			err = m.apply(r.trees[i])
+		}
+		if err != nil {
+			return fmt.Errorf("mount %s: %w", m.dest, err)
+		}
 	}
 	return nil
 }
@@ -219,13 +234,13 @@ func (r *rootfs) mount(m *mount, tree *os.File, entry *sandbox.Entry, ns *namesp
 		if err != nil {
 			return err
 		}
-		return r.place(tree, m.dest, dir)
+		return r.cover(tree, m.dest, dir)
 	}
 	if lent := m.lent(entry, ns); lent != nil {
 		if err := mnt.Set(lent, false, m.attrs, 0); err != nil {
 			return err
 		}
-		return r.placeStrictly(lent, m.dest)
+		return r.coverStrictly(lent, m.dest)
 	}
 	switch m.fstype {
 	case "proc":
@@ -245,13 +260,13 @@ func (r *rootfs) mountNew(m *mount) error {
 	}
 	if !m.isDev() {
 		defer tree.Close()
-		return r.placeStrictly(tree, m.dest)
+		return r.coverStrictly(tree, m.dest)
 	}
 	r.dev = tree
 	if err := fillDev(tree, r.spec.Linux); err != nil {
 		return err
 	}
-	return r.placeStrictly(tree, m.dest)
+	return r.coverStrictly(tree, m.dest)
 }
 
 // fsOptions are what a new filesystem is told.
@@ -277,8 +292,8 @@ func (m *mount) lent(entry *sandbox.Entry, ns *namespaces) *os.File {
 	return nil
 }
 
-// place covers a path with a detached mount.
-func (r *rootfs) place(tree *os.File, dest string, dir bool) error {
+// cover covers a path with a detached mount.
+func (r *rootfs) cover(tree *os.File, dest string, dir bool) error {
 	t, err := target(r.root, dest, dir)
 	if err != nil {
 		return err
@@ -287,9 +302,9 @@ func (r *rootfs) place(tree *os.File, dest string, dir bool) error {
 	return mnt.Cover(tree, t)
 }
 
-// placeStrictly is place for what programs, and we, rely on to be where it says: a
+// coverStrictly is cover for what programs, and we, rely on to be where it says: a
 // link in its place is refused (CVE-2019-19921).
-func (r *rootfs) placeStrictly(tree *os.File, dest string) error {
+func (r *rootfs) coverStrictly(tree *os.File, dest string) error {
 	t, err := r.strictTarget(dest)
 	if err != nil {
 		return err

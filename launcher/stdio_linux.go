@@ -121,11 +121,14 @@ func terminalStreams(p *specs.Process, stdio IO, master, slave *os.File) (*strea
 	if err != nil {
 		return nil, err
 	}
-	s := &streams{
-		child: []*os.File{slave, slave, slave},
-		close: []*os.File{slave},
-		ours:  []*os.File{master},
-	}
+	s := masterStreams(stdio, master)
+	s.child, s.close = []*os.File{slave, slave, slave}, []*os.File{slave}
+	return s, nil
+}
+
+// masterStreams copies between a program's terminal and its streams.
+func masterStreams(stdio IO, master *os.File) *streams {
+	s := &streams{ours: []*os.File{master}}
 	if stdio.Stdin != nil {
 		s.copy = append(s.copy, func() error {
 			if _, err := io.Copy(master, stdio.Stdin); err == nil {
@@ -149,7 +152,7 @@ func terminalStreams(p *specs.Process, stdio IO, master, slave *os.File) (*strea
 		master.Close() // if out fails, the program shall not wait for ever
 		return err
 	})
-	return s, nil
+	return s
 }
 
 // openPTY returns both sides of the new pseudoterminal whose master side is open

@@ -63,6 +63,7 @@ func (rt *Runtime) Create(ctx context.Context, spec Spec) (*Sandbox, error) {
 	if err := steps.Run(ctx, b.createPlan(), rt.hook); err != nil {
 		return nil, fmt.Errorf("create pod %q: %w", b.rec.Spec.Name, err)
 	}
+	rt.announce("create", b.rec)
 	return &Sandbox{rt: rt, id: b.rec.ID, ref: b.rec.Spec.Name}, nil
 }
 

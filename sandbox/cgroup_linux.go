@@ -174,5 +174,8 @@ func (s *Sandbox) freeze(verb string, f func(*cgroup.Group) error) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("%w: no program was started in it", ErrNotRunning)
 	}
+	if err == nil {
+		s.rt.announce(verb, rec)
+	}
 	return s.wrap(verb, err)
 }

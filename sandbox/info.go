@@ -141,6 +141,9 @@ func (s *Sandbox) Runtime() *Runtime { return s.rt }
 // ID returns the pod's ID, 64 hexadecimal digits.
 func (s *Sandbox) ID() string { return s.id }
 
+// Ref returns what the pod is called by whoever has opened it.
+func (s *Sandbox) Ref() string { return s.ref }
+
 // String returns what errors call the pod: pod "web".
 func (s *Sandbox) String() string { return fmt.Sprintf("pod %q", s.ref) }
 

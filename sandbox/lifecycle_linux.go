@@ -32,7 +32,11 @@ func (s *Sandbox) Start(ctx context.Context) error {
 		if err != nil || len(plan) == 0 {
 			return err
 		}
-		return steps.Run(ctx, plan, s.rt.hook)
+		if err := steps.Run(ctx, plan, s.rt.hook); err != nil {
+			return err
+		}
+		s.rt.announce("start", rec)
+		return nil
 	})
 }
 
@@ -180,7 +184,12 @@ func (s *Sandbox) Stop(ctx context.Context, opts StopOptions) error {
 				return rec.write(s.rt.podDir(rec.ID))
 			},
 		})
-		return steps.Run(ctx, plan, s.rt.hook)
+		was := rec.State
+		if err := steps.Run(ctx, plan, s.rt.hook); err != nil || was == Stopped {
+			return err
+		}
+		s.rt.announce("stop", rec)
+		return nil
 	})
 }
 

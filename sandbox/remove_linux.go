@@ -123,7 +123,11 @@ func (rt *Runtime) remove(ctx context.Context, rec *record, opts StopOptions, id
 		Text: "give the name back",
 		Do:   func(ctx context.Context) error { return rt.releaseName(ctx, rec.Spec.Name, rec.ID) },
 	})
-	return steps.Run(ctx, plan, rt.hook)
+	if err := steps.Run(ctx, plan, rt.hook); err != nil {
+		return err
+	}
+	rt.announce("remove", rec)
+	return nil
 }
 
 // removeDir removes a pod's directory, the record last: until then the pod can be

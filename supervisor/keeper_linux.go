@@ -205,18 +205,17 @@ func (k *keeper) launch() (err error) {
 	}
 	// The record comes before the program: whatever happens to us, nothing runs
 	// that is not on it.
-	p, err := k.c.launch(ctx, k.r, launcher.Options{IO: streams, Detached: true, Born: func(pid int) error {
-		if err := began(k.r, pid); err != nil {
-			return err
-		}
+	p, err := k.c.launch(ctx, k.r, launcher.Options{IO: streams, Detached: true, Born: func(process proc.Identity) error {
+		k.r.began(process)
 		return k.c.write(k.r)
 	}})
 	k.out.begun()
 	if err != nil {
 		k.out.close()
-		return errors.Join(err, k.c.ended(k.r, nil, nil))
+		return errors.Join(err, k.c.clean(context.Background(), k.r))
 	}
 	k.set(&started{Process: p})
+	k.c.announce("start", k.r)
 	return nil
 }
 

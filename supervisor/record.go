@@ -80,6 +80,9 @@ type Options struct {
 	// that are added to it: the runtime's root directory, its state directory and
 	// the pod's ID. It is needed for containers in the background.
 	Command []string
+	// Hook is a command that calls launcher.Joined, for containers that another OCI
+	// runtime runs: see launcher.Patch.
+	Hook []string
 }
 
 // Open returns a pod with its containers.

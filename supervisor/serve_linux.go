@@ -23,8 +23,8 @@ import (
 // and state directories and the pod's ID. ready is told when it serves: it is closed
 // then, after an error has been written if there is one. A pod that has a supervisor
 // already needs no other: Serve returns.
-func Serve(ctx context.Context, args []string, ready *os.File) error {
-	s, err := newServer(ctx, args)
+func Serve(ctx context.Context, args []string, ready *os.File, opts Options) error {
+	s, err := newServer(ctx, args, opts)
 	if err != nil || s == nil {
 		if err != nil {
 			fmt.Fprint(ready, err)
@@ -63,7 +63,7 @@ const (
 	nextLinger  = 200 * time.Millisecond
 )
 
-func newServer(ctx context.Context, args []string) (_ *server, err error) {
+func newServer(ctx context.Context, args []string, opts Options) (_ *server, err error) {
 	if len(args) != 3 {
 		return nil, fmt.Errorf("supervisor: %w: want the root directory, the state directory and the pod's ID", sandbox.ErrInvalid)
 	}
@@ -75,7 +75,7 @@ func newServer(ctx context.Context, args []string) (_ *server, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &server{pod: Open(pod, Options{}), keepers: make(map[string]*keeper), linger: firstLinger, idle: make(chan struct{})}
+	s := &server{pod: Open(pod, opts), keepers: make(map[string]*keeper), linger: firstLinger, idle: make(chan struct{})}
 	s.lock, err = s.takeLock(ctx)
 	if s.lock == nil || err != nil {
 		return nil, err

@@ -17,6 +17,7 @@ import (
 	"github.com/podbox/podbox/internal/proc"
 	"github.com/podbox/podbox/internal/reaper"
 	"github.com/podbox/podbox/launcher"
+	"github.com/podbox/podbox/sandbox"
 )
 
 // ociSpec returns what package launcher is to run for a container.
@@ -51,6 +52,9 @@ func (c *Container) launch(ctx context.Context, r *record, opts launcher.Options
 		return nil, err
 	}
 	opts.ID = r.ID
+	if r.Spec.Runtime != "" {
+		return c.launchOther(ctx, r, spec, opts)
+	}
 	if r.Spec.Init {
 		if opts.Init, err = memfd.New("podbox-init", reaper.Binary()); err != nil {
 			return nil, err
@@ -58,6 +62,19 @@ func (c *Container) launch(ctx context.Context, r *record, opts launcher.Options
 		defer opts.Init.Close()
 	}
 	return launcher.Launch(ctx, c.pod.Sandbox, spec, opts)
+}
+
+// launchOther has another OCI runtime start it.
+func (c *Container) launchOther(ctx context.Context, r *record, spec *specs.Spec, opts launcher.Options) (*launcher.Process, error) {
+	dir := c.file("bundle")
+	if err := os.RemoveAll(dir); err != nil {
+		return nil, err
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return nil, err
+	}
+	other := launcher.Other{Path: r.Spec.Runtime, Dir: dir, Hook: c.pod.opts.Hook}
+	return other.Launch(ctx, c.pod.Sandbox, spec, opts)
 }
 
 // clean ends what is left in a container's cgroup, and removes it.
@@ -90,6 +107,7 @@ func (c *Container) ended(r *record, status *int, why error) error {
 	if why = errors.Join(why, err); why != nil {
 		r.Error = why.Error()
 	}
+	c.announce("die", r)
 	return err
 }
 
@@ -105,18 +123,18 @@ func (c *Container) oomKilled(r *record) bool {
 }
 
 // began notes that a container runs.
-func began(r *record, pid int) error {
-	pidfd, err := proc.OpenPID(pid)
-	if err != nil {
-		return err
-	}
-	defer pidfd.Close()
-	r.Process, err = proc.Identify(pid, pidfd)
-	if errors.Is(err, proc.ErrGone) {
-		err = nil // and has ended, which is noted next
-	}
+func (r *record) began(process proc.Identity) {
+	r.Process = process
 	r.State, r.Started, r.Finished, r.ExitCode, r.OOM, r.Error = Running, time.Now().UTC(), time.Time{}, nil, false, ""
-	return err
+}
+
+// announce tells what has happened to a container.
+func (c *Container) announce(action string, r *record) {
+	e := sandbox.Event{Action: action, Pod: c.pod.ID(), Name: c.pod.Ref(), Container: c.name}
+	if action == "die" {
+		e.ExitCode, e.OOM = r.ExitCode, r.OOM
+	}
+	c.pod.Runtime().Announce(e)
 }
 
 // self is the identity of the calling process.
@@ -162,8 +180,10 @@ func (p *Pod) Run(ctx context.Context, spec Spec, streams launcher.IO) (*Foregro
 	if err != nil {
 		return nil, errors.Join(err, c.discard(r))
 	}
-	if err = began(r, f.PID()); err == nil {
-		err = c.write(r)
+	r.began(f.Identity())
+	c.announce("start", r)
+	if err = c.write(r); errors.Is(err, fs.ErrNotExist) {
+		err = nil // it has been removed
 	}
 	go f.follow()
 	return f, err
@@ -212,5 +232,9 @@ func (c *Container) discard(r *record) error {
 	if err != nil {
 		return err
 	}
-	return os.RemoveAll(c.dir())
+	if err := os.RemoveAll(c.dir()); err != nil {
+		return err
+	}
+	c.announce("remove", r)
+	return nil
 }

@@ -24,7 +24,7 @@ import (
 // The test program is a supervisor too.
 func TestMain(m *testing.M) {
 	if len(os.Args) == 5 && os.Args[1] == "supervise" {
-		if err := Serve(context.Background(), os.Args[2:], os.NewFile(3, "ready")); err != nil {
+		if err := Serve(context.Background(), os.Args[2:], os.NewFile(3, "ready"), Options{}); err != nil {
 			os.Exit(1)
 		}
 		os.Exit(0)

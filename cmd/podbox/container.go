@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"os/exec"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -14,9 +17,35 @@ import (
 // supervise is the word on podbox's command line that makes it a pod's supervisor.
 const supervise = "supervise"
 
+// runSupervisor is podbox as the supervisor of a pod.
+func runSupervisor(args []string) (status int) {
+	opts := supervisor.Options{}
+	if len(args) == 3 {
+		opts.Hook, _ = hookCommand(args[0], args[2])
+	}
+	if err := supervisor.Serve(context.Background(), args, os.NewFile(3, "ready"), opts); err != nil {
+		return exitError
+	}
+	return 0
+}
+
 // open returns a pod with its containers.
 func (a *app) open(pod *sandbox.Sandbox) *supervisor.Pod {
-	return supervisor.Open(pod, supervisor.Options{Command: []string{"/proc/self/exe", supervise}})
+	opts := supervisor.Options{Command: []string{"/proc/self/exe", supervise}}
+	opts.Hook, _ = hookCommand(pod.Runtime().Root(), pod.ID())
+	return supervisor.Open(pod, opts)
+}
+
+// findRuntime returns the path of another OCI runtime.
+func findRuntime(name string) (string, error) {
+	if name == "" || strings.Contains(name, "/") {
+		return name, nil
+	}
+	path, err := exec.LookPath(name)
+	if err != nil {
+		return "", fmt.Errorf("--runtime %s: %w", name, err)
+	}
+	return path, nil
 }
 
 // pod opens the pod that a command line names.

@@ -12,16 +12,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/podbox/podbox/sandbox"
-	"github.com/podbox/podbox/supervisor"
 )
 
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == supervise {
 		// Without a command line's worth of memory: it stays.
-		if err := supervisor.Serve(context.Background(), os.Args[2:], os.NewFile(3, "ready")); err != nil {
-			os.Exit(exitError)
-		}
-		return
+		os.Exit(runSupervisor(os.Args[2:]))
 	}
 	os.Exit(run(os.Args[1:]))
 }
@@ -88,7 +84,6 @@ semaphores and shared memory, for programs and containers that come and go.`,
 
 // laterVerbs are commands that podbox will have.
 var laterVerbs = []string{
-	"events",
 	"port", "publish", "unpublish", "port-forward", "network", "apply", "delete", "image",
 }
 
@@ -115,6 +110,7 @@ func (a *app) verbs() []verb {
 		{"attach", "run", a.attach},
 		{"top", "run", a.top},
 		{"stats", "run", a.stats},
+		{"events", "pod", a.events},
 		{"exec", "run", a.exec},
 		{"kill", "run", a.kill},
 		{"wait", "run", a.wait},

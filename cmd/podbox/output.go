@@ -80,6 +80,9 @@ func encode(w io.Writer, form string, v any) error {
 	return err
 }
 
+// encodeLine writes v as a line of JSON.
+func encodeLine(w io.Writer, v any) error { return json.NewEncoder(w).Encode(v) }
+
 // printable quotes what a terminal could take for a command, or a reader for
 // another row: some names are chosen by programs in pods.
 func printable(s string) string {

@@ -147,8 +147,8 @@ func (f *runFlags) spec(fl *pflag.FlagSet, args []string) (s supervisor.Spec, er
 	if s.Labels, err = pairs("--label", f.labels); err != nil {
 		return s, err
 	}
-	if f.runtime != "" {
-		return s, fmt.Errorf("--runtime: %w", sandbox.ErrNotSupported)
+	if s.Runtime, err = findRuntime(f.runtime); err != nil {
+		return s, err
 	}
 	if f.bundle != "" {
 		s.OCI, err = readBundle(f.bundle, args)

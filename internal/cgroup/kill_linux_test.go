@@ -193,6 +193,9 @@ func TestKillStray(t *testing.T) {
 // Nor does one of a group that is half removed.
 func TestKillPartial(t *testing.T) {
 	each(t, func(t *testing.T, l *layout) {
+		if len(l.v1) == 0 {
+			t.Skip("one hierarchy")
+		}
 		g := group(t, l, "web")
 		create(t, g, nil)
 		cmd := start(t, g, "sleep", "1000")
@@ -213,7 +216,7 @@ func TestKillPartial(t *testing.T) {
 // More processes than are signalled at once.
 func TestKillMany(t *testing.T) {
 	each(t, func(t *testing.T, l *layout) {
-		const n = 600
+		const n = 520
 		g := group(t, l, "web")
 		create(t, g, &specs.LinuxResources{Pids: &specs.LinuxPids{Limit: ptr(int64(n + 10))}})
 		cmd := start(t, g, "sh", "-c", "i=0; while [ $i -lt "+strconv.Itoa(n)+" ]; do sleep 1000 & i=$((i+1)); done; wait")

@@ -169,7 +169,10 @@ func memoryLimit(m *specs.LinuxMemory) *limit {
 	l.MemorySwap = take(l, m.Swap, "memory.swap", swapV1, swapV2)
 	if l.Memory > 0 && l.MemorySwap == 0 {
 		l.swapUnasked = true
-		l.MemorySwap = 2 * min(l.Memory, math.MaxInt64/2)
+		l.MemorySwap = -1
+		if l.Memory <= math.MaxInt64/2 {
+			l.MemorySwap = 2 * l.Memory
+		}
 	}
 	//lint:ignore SA1019 what is refused must be looked at
 	take(l, m.Kernel, "memory.kernel", "", "")

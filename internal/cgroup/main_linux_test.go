@@ -169,9 +169,9 @@ func start(t testing.TB, g *Group, argv ...string) *exec.Cmd {
 
 func eventually(t testing.TB, what string, yes func() bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !yes(); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); !yes(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("%s: not within 10 s", what)
+			t.Fatalf("%s: not within 30 s", what)
 		}
 	}
 }

@@ -18,9 +18,10 @@ import (
 
 // Why a limit is missing.
 var (
-	errNotHere     = errors.New("not available")
-	errNoSuchLimit = errors.New("has no such limit in this version of cgroup")
-	errUserNS      = errors.New("not in a user namespace")
+	errNotHere      = errors.New("not available")
+	errNotSupported = errors.New("not supported")
+	errNoSuchLimit  = errors.New("has no such limit in this version of cgroup")
+	errUserNS       = errors.New("not in a user namespace")
 )
 
 // missing says that nothing enforces the first of the fields.
@@ -90,6 +91,9 @@ func (l *limit) setV2(dir string, m cgroups.Manager, why error) error {
 // library passes over some that it has not.
 func (l *limit) check(dir string, file func(field) string) *MissingError {
 	for _, f := range l.fields {
+		if f.v1 == "" && f.v2 == "" {
+			return f.missing(l.controller, errNotSupported)
+		}
 		files := strings.Split(file(f), "|")
 		if files[0] == "" {
 			return f.missing(l.controller, errNoSuchLimit)

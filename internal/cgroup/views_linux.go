@@ -2,6 +2,7 @@ package cgroup
 
 import (
 	"path"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -10,22 +11,26 @@ import (
 // below /sys/fs/cgroup: "" if that is the directory itself.
 type View struct{ Name, Dir string }
 
-// Views returns what a container is to see of its group.
+// Views returns what a container is to see of its group: on v1 what programs read to
+// learn what they may use.
 func (g *Group) Views() []View {
 	if g.layout.v2 == mountPoint {
 		return []View{{"", g.in(g.layout.v2)}}
 	}
 	var views []View
 	for _, h := range g.layout.v1 {
+		if !slices.ContainsFunc(h.controllers, func(c string) bool { return slices.Contains(shown[:], c) }) {
+			continue
+		}
 		if dir := g.in(h.mount); !h.onDemand || exists(dir) {
 			views = append(views, View{path.Base(h.mount), dir})
 		}
 	}
-	if g.layout.v2 != "" {
-		views = append(views, View{path.Base(g.layout.v2), g.in(g.layout.v2)})
-	}
 	return views
 }
+
+// shown are the controllers that programs read of.
+var shown = [...]string{"memory", "cpu", "cpuacct", "cpuset", "pids"}
 
 // RemoveEmpty removes the group if there is nothing in it, and does nothing if there
 // is.

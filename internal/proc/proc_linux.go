@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strconv"
 	"strings"
@@ -53,6 +54,31 @@ func Identify(pid int, pidfd *os.File) (Identity, error) {
 		return Identity{}, ErrGone
 	}
 	return Identity{PID: pid, Start: start, Boot: boot}, nil
+}
+
+// IdentifyChild returns the identity of a child that has not been reaped, of the
+// calling process; dir is an open /proc, for threads that see none.
+func IdentifyChild(dir *os.File, pid int) (Identity, error) {
+	boot, err := BootID()
+	if err != nil {
+		return Identity{}, err
+	}
+	fd, err := unix.Openat(int(dir.Fd()), strconv.Itoa(pid)+"/stat", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return Identity{}, &os.PathError{Op: "open", Path: fmt.Sprintf("/proc/%d/stat", pid), Err: err}
+	}
+	f := os.NewFile(uintptr(fd), "stat")
+	defer f.Close()
+	b, err := io.ReadAll(f)
+	if err != nil {
+		return Identity{}, err
+	}
+	fields, err := parseStat(b)
+	if err != nil {
+		return Identity{}, err
+	}
+	start, err := strconv.ParseUint(string(fields[19]), 10, 64)
+	return Identity{PID: pid, Start: start, Boot: boot}, err
 }
 
 // Open returns a pidfd of the process, or ErrGone.
@@ -128,9 +154,13 @@ func stat(pid int) ([][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	return parseStat(b)
+}
+
+func parseStat(b []byte) ([][]byte, error) {
 	fields := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
 	if len(fields) < 20 {
-		return nil, fmt.Errorf("/proc/%d/stat: %w", pid, unix.EBADMSG)
+		return nil, fmt.Errorf("/proc/PID/stat: %w", unix.EBADMSG)
 	}
 	return fields, nil
 }

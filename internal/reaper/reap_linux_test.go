@@ -185,8 +185,8 @@ func TestKeepsNothing(t *testing.T) {
 func TestClosedOutput(t *testing.T) {
 	eachBuild(t, func(t *testing.T, p program) { // an emulator has files of its own
 		c := start(t, p, shell("exec >&-; read line")...)
-		if c.out.Scan() {
-			t.Errorf("output %q", c.out.Text())
+		if got := c.next(); got != "" {
+			t.Errorf("output %q", got)
 		}
 		c.in.Close()
 		c.wantExit(t, 1)

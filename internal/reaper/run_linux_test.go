@@ -115,11 +115,17 @@ func (c *container) signal(t *testing.T, sig unix.Signal) {
 // want wants a line of output.
 func (c *container) want(t *testing.T, line string) {
 	t.Helper()
+	if got := c.next(); got != line {
+		t.Fatalf("output %q, want %q", got, line)
+	}
+}
+
+// next returns a line of output, or nothing at its end. The end comes.
+func (c *container) next() string {
 	timer := time.AfterFunc(patience, func() { _ = c.cmd.Process.Kill() })
 	defer timer.Stop()
-	if !c.out.Scan() || c.out.Text() != line {
-		t.Fatalf("output %q, want %q\n%s", c.out.Text(), line, &c.stderr)
-	}
+	c.out.Scan()
+	return c.out.Text()
 }
 
 // wantExit wants the reaper to end by itself.
@@ -175,19 +181,18 @@ func await(t *testing.T, what string, ok func() bool) {
 // inherit.
 func withBlocked(t *testing.T, mask uint64, f func()) {
 	t.Helper()
-	done := make(chan error)
+	done := make(chan struct{})
 	go func() {
+		defer close(done)
 		runtime.LockOSThread() // and never unlock: the thread ends with the goroutine
 		set := unix.Sigset_t{Val: [16]uint64{mask}}
-		err := unix.PthreadSigmask(unix.SIG_SETMASK, &set, nil)
-		if err == nil {
-			f()
+		if err := unix.PthreadSigmask(unix.SIG_SETMASK, &set, nil); err != nil {
+			t.Error(err)
+			return
 		}
-		done <- err
+		f()
 	}()
-	if err := <-done; err != nil {
-		t.Fatal(err)
-	}
+	<-done
 }
 
 const allSignals = ^uint64(0)

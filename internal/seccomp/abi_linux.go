@@ -40,7 +40,7 @@ var (
 	x32   = abi{arch: specs.ArchX32, audit: unix.AUDIT_ARCH_X86_64, base: x32Bit, calls: callsX32}
 	i386  = abi{arch: specs.ArchX86, audit: unix.AUDIT_ARCH_I386, calls: calls386, narrow: true, muxes: muxes386}
 	arm64 = abi{arch: specs.ArchAARCH64, audit: unix.AUDIT_ARCH_AARCH64, calls: callsARM64}
-	arm   = abi{arch: specs.ArchARM, audit: unix.AUDIT_ARCH_ARM, calls: callsARM}
+	arm   = abi{arch: specs.ArchARM, audit: unix.AUDIT_ARCH_ARM, calls: callsARM, narrow: true}
 )
 
 // A machine is what a kernel can run.

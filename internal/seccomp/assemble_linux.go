@@ -62,10 +62,18 @@ func (a *assembler) near(to label) label {
 	}
 }
 
+// nearest returns a label that does as to does. Of returns there are copies.
+func (a *assembler) nearest(to label) label {
+	if ins := a.code[to]; ins.Code == opReturn {
+		return a.ret(verdict(ins.K))
+	}
+	return to
+}
+
 // ret ends the program.
 func (a *assembler) ret(v verdict) label {
 	for _, at := range a.returns {
-		if a.code[at].K == uint32(v) && a.distance(at) < reach {
+		if a.code[at].K == uint32(v) {
 			return at
 		}
 	}
@@ -98,7 +106,7 @@ func (a *assembler) and(mask uint32, next label) label {
 
 // branch compares what was loaded with k.
 func (a *assembler) branch(op uint16, k uint32, yes, no label) label {
-	if yes == no {
+	if yes, no = a.nearest(yes), a.nearest(no); yes == no {
 		return yes
 	}
 	// What is put here to reach one of them takes the other farther away.
