@@ -43,8 +43,12 @@ func launch(args []string) error {
 	root := flags.String("root", "", "directory to make the root")
 	user := flags.Int("user", 0, "user and group ID")
 	confined := flags.Bool("confined", false, "no_new_privs and the default seccomp profile, no capabilities")
+	ignore := flags.Bool("ignore", false, "ignore SIGCHLD and SIGUSR2")
 	if err := flags.Parse(args); err != nil {
 		return err
+	}
+	if *ignore {
+		signal.Ignore(unix.SIGCHLD, unix.SIGUSR2)
 	}
 	// The directory is not for every user.
 	program, err := unix.Open(flags.Arg(0), unix.O_PATH|unix.O_CLOEXEC, 0)

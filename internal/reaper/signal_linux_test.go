@@ -109,7 +109,7 @@ func TestMask(t *testing.T) {
 // TestIgnored starts a reaper that inherits ignored signals.
 func TestIgnored(t *testing.T) {
 	eachBuild(t, func(t *testing.T, p program) {
-		argv := append(shell(`trap "" CHLD USR2; exec "$0" -- "$@"`), p.path, "grep", "SigIgn", "/proc/self/status")
+		argv := append(helper(t, "launch", "-ignore"), p.path, "--", "grep", "SigIgn", "/proc/self/status")
 		cmd := exec.Command(argv[0], argv[1:]...)
 		out, err := cmd.Output()
 		if err != nil {
