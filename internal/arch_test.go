@@ -35,7 +35,7 @@ var arrow = [][]string{
 // A rule keeps something to some places.
 type rule struct {
 	what   []string // import paths, or package.Name of what is used
-	places []string // directories, with all below them
+	places []string // files, or directories with all below them
 	reason string
 }
 
@@ -269,7 +269,7 @@ func broken(name, what string) []string {
 	var complaints []string
 	for _, r := range rules {
 		if !slices.Contains(r.what, what) || slices.ContainsFunc(r.places, func(place string) bool {
-			return strings.HasPrefix(name, place+"/")
+			return name == place || strings.HasPrefix(name, place+"/")
 		}) {
 			continue
 		}
