@@ -4,8 +4,8 @@
 // A [Group] is one path, such as "/podbox/POD/CONTAINER", in every hierarchy that
 // serves it: those of cgroup v1, the one of v2, or both on a machine that has both
 // ("hybrid"). Each controller is used where the kernel has it. Where there is a v2
-// hierarchy, with or without controllers, it is what freezes and kills, since only
-// it does both to a whole group at once.
+// hierarchy, with or without controllers, it is what freezes: its freezer stops groups
+// that fork all the time, and what it has stopped can be killed.
 //
 // This is the cgroup filesystem, mounted below /sys/fs/cgroup as systemd(1), runc
 // and the kernel's documentation have it, and not systemd's D-Bus interface. Paths
@@ -17,7 +17,7 @@
 // # Getting a process in
 //
 // A new process is put into its group by [Group.Entrance], not by moving a thread of
-// ours there first and cloning from it, though v1 would allow that. A thread in the
+// ours there first and cloning from it, though v1 would let us. A thread in the
 // group is frozen with the group, in the midst of Go code, and then the next garbage
 // collection stops the whole program until somebody thaws it (measured: 2.0 s for a
 // freeze of 2 s); and the group's list of processes names the program, so that who
@@ -45,6 +45,7 @@
 // rules on v2 CAP_BPF and CAP_NET_ADMIN, or CAP_SYS_ADMIN. Otherwise functions may be
 // called from any goroutine; a Group holds nothing and needs no closing.
 //
-// Kernel floor: Linux 5.12. Stats.Memory.Peak needs 5.19 on v2. A purely v1 machine freezes by
-// the v1 freezer, which may need several attempts for a group that forks all the time.
+// Kernel floor: Linux 5.12. On v2 the peak of memory needs 5.19. A purely v1 machine
+// freezes by the v1 freezer, which may need several attempts for a group that forks all
+// the time.
 package cgroup

@@ -78,6 +78,13 @@ func exists(path string) bool { return unix.Access(path, unix.F_OK) == nil }
 // files that are still open answer ENODEV then.
 func isGone(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) }
 
+func ignoreGone(err error) error {
+	if isGone(err) {
+		return nil
+	}
+	return err
+}
+
 // valueOf returns the number behind a key at the start of a line, or 0.
 func valueOf(b []byte, key string) uint64 {
 	for line := range bytes.Lines(b) {

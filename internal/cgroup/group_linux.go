@@ -22,9 +22,9 @@ type Group struct {
 	layout *layout
 }
 
-// Open returns the group of an absolute path without ".." elements. It touches
-// nothing. The root is not a group: what can be done to a group must not be done to
-// the whole machine.
+// Open returns the group of an absolute path without ".." elements, or fs.ErrInvalid.
+// It touches nothing. The root is not a group: what can be done to a group must not be
+// done to the whole machine. fs.ErrNotExist if the machine has no control groups.
 func Open(name string) (*Group, error) {
 	clean := path.Clean(name)
 	if !path.IsAbs(name) || clean == "/" || slices.Contains(strings.Split(name, "/"), "..") || strings.ContainsAny(name, "\x00\n") {
