@@ -97,6 +97,7 @@ func (k *keeper) adopt() {
 		if err = k.out.reopen(); err == nil {
 			_ = k.c.write(k.r)
 			k.set(taken)
+			k.s.trimSoon()
 			k.follow()
 			return
 		}
@@ -216,6 +217,7 @@ func (k *keeper) launch() (err error) {
 	}
 	k.set(&started{Process: p})
 	k.c.announce("start", k.r)
+	k.s.trimSoon()
 	return nil
 }
 

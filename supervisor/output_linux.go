@@ -149,8 +149,9 @@ func (o *output) follow(name string, writer func() error) error {
 		stream, kind = o.log.Stderr(), frameStderr
 	}
 	o.readers.Go(func() {
+		stream.Tap = func(p []byte) { o.attached.show(kind, p) }
 		// What cannot be logged is not the container's fault.
-		_, _ = stream.ReadFrom(&tee{f, &o.attached, kind})
+		_, _ = stream.ReadFrom(f)
 		_ = stream.Close()
 	})
 	return nil
@@ -235,21 +236,6 @@ func (o *output) close() {
 	for _, name := range pipeNames {
 		_ = os.Remove(o.c.file(name))
 	}
-}
-
-// A tee is a reader that shows what it reads to those who are attached.
-type tee struct {
-	f    *os.File
-	to   *audience
-	kind byte
-}
-
-func (t *tee) Read(p []byte) (int, error) {
-	n, err := t.f.Read(p)
-	if n > 0 {
-		t.to.show(t.kind, p[:n])
-	}
-	return n, err
 }
 
 // logAndShow is what a terminal's output is copied to.

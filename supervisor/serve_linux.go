@@ -52,6 +52,7 @@ type server struct {
 	busy    int                // keepers, and requests that are being answered
 	linger  time.Duration      // for how long to stay with nothing to do
 	timer   *time.Timer
+	trimmer *time.Timer
 	ending  bool
 	idle    chan struct{} // closed when nothing is to be done, nor will be
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"net"
@@ -21,7 +22,8 @@ import (
 	"github.com/podbox/podbox/internal/testenv"
 )
 
-// A host is what podbox is tried on: a network namespace and a --root of its own.
+// A host is what podbox is tried on: a network namespace, a --root and a --state-dir of
+// its own.
 type host struct {
 	root  string
 	netns string // as /proc/PID/ns/net has it
@@ -62,6 +64,9 @@ func newHost(root string) (*host, error) {
 	h.patience = time.AfterFunc(30*time.Second, h.kill)
 	return h, nil
 }
+
+// stateDir is the --state-dir beside a --root.
+func stateDir(root string) string { return filepath.Join(filepath.Dir(root), "state") }
 
 // join moves the calling goroutine, for the rest of its life, to the host.
 func (h *host) join() error {
@@ -132,39 +137,61 @@ func (h *host) left() []string {
 			left = append(left, "mount "+strings.TrimSpace(line))
 		}
 	}
-	// The directories stay, and of leases the cursors.
 	for _, root := range h.roots() {
+		groups, _ := filepath.Glob("/sys/fs/cgroup" + group(root))
+		below, _ := filepath.Glob("/sys/fs/cgroup/*" + group(root))
+		for _, path := range slices.Concat(groups, below) {
+			left = append(left, "cgroup "+path)
+		}
+		// The directories stay, of leases the cursors, and what has happened.
 		for _, pattern := range []string{"*", "pods/*", "names/*", "leases/*"} {
 			paths, _ := filepath.Glob(filepath.Join(root, pattern))
 			for _, path := range paths {
 				name, _ := filepath.Rel(root, path)
-				if !slices.Contains([]string{"pods", "names", "leases"}, name) && !strings.HasPrefix(name, "leases/next-") {
+				if !slices.Contains([]string{"pods", "names", "leases", "events"}, name) && !strings.HasPrefix(name, "leases/next-") {
 					left = append(left, "file "+path)
 				}
 			}
 		}
 	}
+	states, _ := filepath.Glob(filepath.Join(stateDir(h.root), "pods/*"))
+	for _, path := range states {
+		left = append(left, "directory "+path)
+	}
 	return left
+}
+
+// group is the cgroup in which those of the pods of a --root are.
+func group(root string) string {
+	sum := sha256.Sum256([]byte(root))
+	return fmt.Sprintf("/podbox-%x", sum[:4])
 }
 
 // roots returns where podbox has been used on this host: h.root, and what a script
 // has given as --root beside it or one below.
 func (h *host) roots() []string {
-	var roots []string
+	roots := []string{h.root}
 	for _, pattern := range []string{"*/pods", "*/*/pods"} {
 		paths, _ := filepath.Glob(filepath.Join(filepath.Dir(h.root), pattern))
 		for _, path := range paths {
-			roots = append(roots, filepath.Dir(path))
+			if root := filepath.Dir(path); root != h.root {
+				roots = append(roots, root)
+			}
 		}
 	}
 	return roots
 }
 
 // processes returns the command lines of the processes that have a path beside
-// this host's root on it, or that root in their environment: pauses, podbox, and
-// what that has started.
+// this host's root on it, or that root in their environment, or are in a cgroup of
+// its: pauses, podbox, and what that has started.
 func (h *host) processes() map[int]string {
 	found := make(map[int]string)
+	ours := []byte("\x00" + filepath.Dir(h.root) + "/")
+	var groups [][]byte
+	for _, root := range h.roots() {
+		groups = append(groups, []byte(":"+group(root)+"/"))
+	}
 	entries, _ := os.ReadDir("/proc")
 	for _, e := range entries {
 		pid, err := strconv.Atoi(e.Name())
@@ -177,7 +204,9 @@ func (h *host) processes() map[int]string {
 		}
 		environ, _ := os.ReadFile(filepath.Join("/proc", e.Name(), "environ"))
 		environ = slices.Concat([]byte{0}, environ, []byte{0})
-		if bytes.Contains(cmdline, []byte("\x00"+filepath.Dir(h.root)+"/")) || bytes.Contains(environ, []byte("\x00ROOT="+h.root+"\x00")) {
+		cgroups, _ := os.ReadFile(filepath.Join("/proc", e.Name(), "cgroup"))
+		in := func(group []byte) bool { return bytes.Contains(cgroups, group) }
+		if bytes.Contains(cmdline, ours) || bytes.Contains(environ, []byte("\x00ROOT="+h.root+"\x00")) || slices.ContainsFunc(groups, in) {
 			found[pid] = strings.TrimSpace(string(bytes.ReplaceAll(cmdline, []byte{0}, []byte{' '})))
 		}
 	}

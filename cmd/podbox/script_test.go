@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,10 +24,14 @@ import (
 // goroutine it is never the one that a script moves to another namespace.
 func init() { runtime.LockOSThread() }
 
-// TestMain makes the test binary podbox itself when it is called by that name.
-// $ROOT stands for the --root that a script would have to give each time; one
-// that it does give wins.
+// TestMain makes the test binary podbox itself when it is called by that name, and
+// the supervisor that it starts. $ROOT and $STATE stand for the --root and --state-dir
+// that a script would have to give each time; one that it does give wins.
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == supervise {
+		runtime.UnlockOSThread()
+		main()
+	}
 	// A program built by go test -race sleeps for a second before it ends.
 	if _, set := os.LookupEnv("GORACE"); !set {
 		os.Setenv("GORACE", "atexit_sleep_ms=0")
@@ -41,7 +46,7 @@ func TestMain(m *testing.M) {
 				if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
 					at = 1
 				}
-				args = slices.Insert(slices.Clone(args), at, "--root", root)
+				args = slices.Insert(slices.Clone(args), at, "--root", root, "--state-dir", os.Getenv("STATE"))
 			}
 			os.Exit(run(args))
 		},
@@ -67,6 +72,8 @@ var unprivileged = []string{"completion", "nonroot", "version"}
 //	let NAME PROGRAM...  set a variable to what a program prints
 //	signal NAME PID      send a signal
 //	gone PID             wait until a process has ended
+//	rootfs DIR           make a root directory for containers: BusyBox in /bin, the
+//	                     user ann of groups ann and staff
 //	talk listen ADDR TEXT, talk dial ADDR, talk mq NAME TEXT
 //	                     a TCP server that says one thing, its client, and
 //	                     a sender to a POSIX message queue
@@ -104,6 +111,7 @@ func TestScript(t *testing.T) {
 			"let":    let,
 			"signal": signalCmd,
 			"gone":   gone,
+			"rootfs": rootfsCmd,
 		},
 	})
 }
@@ -114,6 +122,7 @@ func setUp(env *testscript.Env) error {
 	t := env.T().(testing.TB)
 	root := filepath.Join(env.WorkDir, "run")
 	env.Setenv("ROOT", root)
+	env.Setenv("STATE", stateDir(root))
 	if os.Geteuid() != 0 {
 		return nil
 	}
@@ -174,7 +183,7 @@ func nobody(ts *testscript.TestScript, neg bool, args []string) {
 	cmd := exec.Command(path, args[2:]...)
 	cmd.Args[0] = args[1]
 	cmd.Dir = "/"
-	cmd.Env = []string{"PATH=" + ts.Getenv("PATH"), "ROOT=" + ts.Getenv("ROOT")}
+	cmd.Env = []string{"PATH=" + ts.Getenv("PATH"), "ROOT=" + ts.Getenv("ROOT"), "STATE=" + ts.Getenv("STATE")}
 	cmd.Stdout, cmd.Stderr = ts.Stdout(), ts.Stderr()
 	if os.Geteuid() == 0 {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
@@ -224,6 +233,48 @@ func gone(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+func rootfsCmd(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg || len(args) != 1, "rootfs DIR")
+	ts.Check(makeRootfs(ts.MkAbs(args[0])))
+}
+
+// busybox is the static one of Debian's busybox-static.
+const busybox = "/bin/busybox"
+
+// makeRootfs makes a root directory for containers.
+func makeRootfs(dir string) error {
+	program, err := os.ReadFile(busybox)
+	if err != nil {
+		return err
+	}
+	applets, err := exec.Command(busybox, "--list").Output()
+	if err != nil {
+		return fmt.Errorf("%s --list: %w", busybox, err)
+	}
+	for _, d := range []string{"bin", "etc", "root", "home/ann", "tmp"} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
+			return err
+		}
+	}
+	for name, text := range map[string]string{
+		"passwd": "root:x:0:0:root:/root:/bin/sh\nann:x:1000:1000:Ann:/home/ann:/bin/sh\n",
+		"group":  "root:x:0:\nann:x:1000:\nstaff:x:50:ann\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, "etc", name), []byte(text), 0o644); err != nil {
+			return err
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "bin/busybox"), program, 0o755); err != nil {
+		return err
+	}
+	for name := range strings.FieldsSeq(string(applets)) {
+		if err := os.Symlink("busybox", filepath.Join(dir, "bin", name)); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+	}
+	return errors.Join(os.Chmod(filepath.Join(dir, "tmp"), 0o1777), os.Chown(filepath.Join(dir, "home/ann"), 1000, 1000))
+}
+
 // TestHostOfScript holds what all scripts rely on: that the programs which a
 // goroutine starts after newHost are in the namespace that it has made, and that
 // nothing else of the test is.
@@ -256,7 +307,7 @@ func TestHostOfScript(t *testing.T) {
 // command is podbox, to be run below h.
 func (h *host) command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "podbox", args...)
-	cmd.Env = append(os.Environ(), "ROOT="+h.root)
+	cmd.Env = append(os.Environ(), "ROOT="+h.root, "STATE="+stateDir(h.root))
 	return cmd
 }
 

@@ -17,10 +17,11 @@
 // fills.
 //
 // The package refuses to let a log stop a container: what cannot be written is
-// dropped, counted and reported in the log itself. It keeps no lock, so that PATH
-// has one Writer at a time is for the caller to see to, and it syncs nothing: what
-// it has written survives the end of its process, not of the machine. The
-// directory must not be writable to those whose output is logged.
+// dropped, counted, and reported in the log itself as soon as that can be written
+// again and is. It keeps no lock, so that PATH has one Writer at a time is for the
+// caller to see to, and it syncs nothing: what it has written survives the end of
+// its process, not of the machine. The directory must not be writable to those
+// whose output is logged. All this needs no privileges but the use of the files.
 package crilog
 
 import (

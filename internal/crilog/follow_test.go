@@ -139,6 +139,24 @@ func TestFollowEnds(t *testing.T) {
 	}
 }
 
+// TestFollowRemoved follows a log that somebody removes.
+func TestFollowRemoved(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	w := open(t, path, Options{MaxSize: 100})
+	write(t, w.Stdout(), "1\n2\n")
+	time.Sleep(20 * time.Millisecond) // for the times of modification
+	write(t, w.Stdout(), "3\n4\n")
+	f := follow(t, path, 0)
+	f.want(t, "1", "2", "3", "4")
+	time.Sleep(20 * time.Millisecond)
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	write(t, w.Stdout(), "5\n")
+	f.want(t, "5")
+	f.wantEnd(t)
+}
+
 // TestFollowRotation has readers follow a log that is rotated all the time.
 func TestFollowRotation(t *testing.T) {
 	const lines = 5000

@@ -16,12 +16,12 @@ import (
 	"github.com/podbox/podbox/internal/testenv"
 )
 
-// smallDisk mounts a filesystem of so many bytes.
-func smallDisk(t *testing.T, size int) string {
+// smallDisk mounts a filesystem with a limit.
+func smallDisk(t *testing.T, limit string) string {
 	t.Helper()
 	testenv.NeedRoot(t)
 	dir := t.TempDir()
-	if err := unix.Mount("crilog", dir, "tmpfs", 0, fmt.Sprintf("size=%d", size)); err != nil {
+	if err := unix.Mount("crilog", dir, "tmpfs", 0, limit); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -45,7 +45,7 @@ var notice = regexp.MustCompile(`^podbox: (\d+) bytes of output are lost: no spa
 func TestDiskFull(t *testing.T) {
 	for _, opts := range []Options{{MaxSize: -1}, {MaxSize: 50_000, MaxFiles: 100}} {
 		size := 200_000
-		dir := smallDisk(t, size)
+		dir := smallDisk(t, fmt.Sprintf("size=%d", size))
 		path := filepath.Join(dir, "log")
 		w := open(t, path, opts)
 		written := 0
@@ -110,7 +110,7 @@ func TestDiskFull(t *testing.T) {
 // TestDiskStaysFull closes a log that cannot tell what was lost, and whose last
 // line is unfinished.
 func TestDiskStaysFull(t *testing.T) {
-	dir := smallDisk(t, 8192)
+	dir := smallDisk(t, "size=8192")
 	path := filepath.Join(dir, "log")
 	w, err := Open(path, Options{})
 	if err != nil {
@@ -162,6 +162,39 @@ func TestNoRotation(t *testing.T) {
 	write(t, w.Stdout(), "6\n")
 	wantText(t, path, ReadOptions{}, "1\n2\n3\n4\n5\n6\n", "")
 	wantText(t, numbered(path, 1), ReadOptions{}, "1\n2\n3\n4\n5\n", "")
+}
+
+// TestNoInodes lets no more files be made for some time.
+func TestNoInodes(t *testing.T) {
+	dir := smallDisk(t, "nr_inodes=4") // one is the directory's
+	path := filepath.Join(dir, "log")
+	w := open(t, path, Options{MaxSize: 50, MaxFiles: 20})
+	f := follow(t, path, 0)
+	want := ""
+	for i := range 10 {
+		line := fmt.Sprintln(i)
+		write(t, w.Stdout(), line)
+		f.want(t, line[:1])
+		want += line
+		switch i {
+		case 4, 8:
+			impatient(w)
+		case 7:
+			wantText(t, path, ReadOptions{}, want, "")
+			if _, err := os.Stat(path); err == nil {
+				t.Error("there is a new file")
+			}
+			if err := unix.Mount("", dir, "", unix.MS_REMOUNT, "nr_inodes=100"); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	wantText(t, path, ReadOptions{}, want, "")
+	wantText(t, path+".1", ReadOptions{}, "2\n3\n4\n5\n6\n7\n8\n", "")
+	if lost, err := w.Lost(); lost != 0 || err == nil {
+		t.Errorf("%d bytes lost, %v", lost, err)
+	}
+	f.wantEnd(t)
 }
 
 // TestRemoved goes on when somebody removes the log.

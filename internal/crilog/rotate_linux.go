@@ -75,30 +75,31 @@ func (w *Writer) rotate(now time.Time) {
 }
 
 // shift gives each file the next number and makes a new one. Files move to higher
-// numbers only, one at a time and the highest first, see collect; and what has been
-// renamed from path is not written any more once there is a new file.
+// numbers only, one at a time and the highest first, see collect. If no new file can
+// be made, what was at path goes on as the first of the rotated files; once there is
+// a new one, no other is written any more.
 func (w *Writer) shift() (*os.File, error) {
-	// A number that is missing, after a crash, is used: nothing need go.
-	last := 1
-	for last < w.maxFiles-1 && exists(numbered(w.path, last)) {
-		last++
-	}
-	for i := last; i > 0; i-- {
-		w.op("rename")
-		// Somebody may have removed the log.
-		err := os.Rename(numbered(w.path, i-1), numbered(w.path, i))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
+	if exists(w.path) {
+		// A number that is missing, after a crash, is used: nothing need go.
+		last := 1
+		for last < w.maxFiles-1 && exists(numbered(w.path, last)) {
+			last++
+		}
+		for i := last; i > 0; i-- {
+			w.op("rename")
+			if err := os.Rename(numbered(w.path, i-1), numbered(w.path, i)); err != nil {
+				return nil, err
+			}
 		}
 	}
 	w.op("create")
 	f, err := os.OpenFile(w.path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
-		return nil, errors.Join(err, os.Rename(numbered(w.path, 1), w.path))
+		return nil, err
 	}
 	if w.maxFiles == 1 {
 		w.op("remove")
-		if err := os.Remove(numbered(w.path, 1)); err != nil {
+		if err := os.Remove(numbered(w.path, 1)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			w.err = err
 		}
 	}

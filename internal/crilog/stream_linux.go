@@ -19,6 +19,10 @@ const patience = 100 * time.Millisecond
 
 // A Stream is one of the two streams of a log.
 type Stream struct {
+	// Tap, if it is set before ReadFrom is called, is given all that that reads. It
+	// must not keep it.
+	Tap func([]byte)
+
 	w    *Writer
 	name string
 
@@ -146,6 +150,9 @@ func (s *Stream) ReadFrom(r io.Reader) (int64, error) {
 		c, n, err := next()
 		if n > 0 {
 			total += int64(n)
+			if s.Tap != nil {
+				s.Tap(c.in[:n])
+			}
 			if _, werr := s.write(c.in[:n], c.out[:]); werr != nil {
 				err = werr
 			}

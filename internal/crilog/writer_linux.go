@@ -13,8 +13,9 @@ import (
 // Options say how much of a log is kept. The zero value keeps what the kubelet
 // keeps by default.
 type Options struct {
-	// MaxSize is the size in bytes that no file exceeds, unless a single entry
-	// does: 0 means 10 MiB, a negative number that the log is not rotated.
+	// MaxSize is the size in bytes that no file exceeds, but for a single entry
+	// that does, or by a line about lost output: 0 means 10 MiB, a negative
+	// number that the log is not rotated.
 	MaxSize int64
 	// MaxFiles is how many files there are at most, with the one that is
 	// written: 0 means 5. With 1, a full log is removed and begun anew.
@@ -67,12 +68,12 @@ func Open(path string, opts Options) (*Writer, error) {
 		return nil, err
 	}
 	w.f = f
-	if err = w.mend(); err == nil {
-		err = prune(path, w.maxFiles)
-	}
-	if err != nil {
+	if err := w.mend(); err != nil {
 		f.Close()
 		return nil, err
+	}
+	if err := prune(path, w.maxFiles); err != nil {
+		w.err = err
 	}
 	return w, nil
 }
@@ -113,8 +114,8 @@ func (w *Writer) Stdout() *Stream { return &w.stdout }
 func (w *Writer) Stderr() *Stream { return &w.stderr }
 
 // Lost returns how many bytes of output could not be written since Open, and the
-// last error of writing or rotating. Output was lost only if the number says so: a
-// rotation that fails is tried again, and the log grows until then.
+// last error of writing, rotating or removing. Output was lost only if the number
+// says so: a rotation that fails is tried again, and the log grows until then.
 func (w *Writer) Lost() (bytes int64, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
