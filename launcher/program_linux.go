@@ -20,8 +20,9 @@ func (l *launch) program(files []*os.File, g *gate) (*spawn.Program, error) {
 		caps = new(capSets)
 	}
 	p := new(spawn.Program)
-	if err := l.groupCalls(p); err != nil {
-		return nil, err
+	if l.group != nil {
+		// Before it does anything else.
+		p.InCgroups(l.group.Into, l.group.Tasks)
 	}
 	g.calls(p)
 	if err := l.streamCalls(p, files); err != nil {
@@ -51,26 +52,6 @@ func (l *launch) program(files []*os.File, g *gate) (*spawn.Program, error) {
 		return nil, err
 	}
 	return p, l.exec(p)
-}
-
-// groupCalls has the child born in its cgroup, or be in it before it does anything
-// else.
-func (l *launch) groupCalls(p *spawn.Program) error {
-	if l.group == nil {
-		return nil
-	}
-	if l.group.Into != nil {
-		p.InCgroup(l.group.Into)
-	}
-	zero := spawn.Pointer(p, &[1]byte{'0'})
-	for _, f := range l.group.Tasks {
-		fd, err := l.high(f)
-		if err != nil {
-			return err
-		}
-		p.Call("enter cgroup "+f.Name(), unix.SYS_WRITE, fd, zero, 1)
-	}
-	return nil
 }
 
 // high duplicates a file to where the child keeps it until it executes its program.

@@ -278,7 +278,7 @@ func (b *build) unmakeRecord(context.Context) error {
 		return nil // it was never made
 	}
 	if b.failure == nil {
-		return os.RemoveAll(dir)
+		return errors.Join(b.rt.removeParent(), os.RemoveAll(dir))
 	}
 	b.rec.State, b.rec.Error = Broken, b.failure.Error()
 	return b.rec.write(dir)

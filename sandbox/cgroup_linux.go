@@ -6,15 +6,17 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"time"
 
 	"github.com/podbox/podbox/internal/cgroup"
+	"github.com/podbox/podbox/internal/flock"
 	"github.com/podbox/podbox/internal/names"
 	"github.com/podbox/podbox/internal/steps"
 )
 
 // A pod's cgroup is below one of its installation. It holds no processes but those
 // of the groups in it: one for each container, and one for the programs on the
-// host's filesystem. The pause is in none: it uses next to nothing, and must not
+// host's filesystem. The pause is beside them: it uses next to nothing, and must not
 // be frozen with the pod.
 
 // parentGroup is the cgroup in which those of all pods of a root directory are.
@@ -67,25 +69,69 @@ func (rt *Runtime) removeGroup(ctx context.Context, id string) error {
 	if err := g.Kill(ctx); err != nil {
 		return err
 	}
-	if err := g.Remove(ctx); err != nil {
-		return err
-	}
-	return rt.removeParent()
+	return g.Remove(ctx)
 }
 
-// supervisorsGroup is where, beside the pods' groups, those processes are that keep
-// containers of several pods.
-const supervisorsGroup = "supervisors"
+// KeepersCgroup returns the cgroup for processes that keep pods without being in one,
+// as pauses do: it is not frozen with a pod, and not that of the service or the
+// session of whoever starts them.
+func (rt *Runtime) KeepersCgroup() string { return parentGroup(rt.root) + "/keepers" }
 
-// SupervisorsCgroup returns the cgroup for processes that serve pods without being
-// in one: it is not frozen with a pod, and not of the service or the session of
-// whoever starts them.
-func (rt *Runtime) SupervisorsCgroup() string { return parentGroup(rt.root) + "/" + supervisorsGroup }
+// Keepers is the entrance of that group, which is not removed while it is open. It may
+// be empty.
+type Keepers struct {
+	cgroup.Entrance
+	lock *flock.Lock
+}
 
-// removeParent removes the group in which those of pods are, if there are none.
+// Close closes the entrance. It may be called again.
+func (k *Keepers) Close() error { return errors.Join(k.Entrance.Close(), k.lock.Close()) }
+
+// Keepers opens the entrance of the group, and makes that. The caller closes it.
+func (rt *Runtime) Keepers(ctx context.Context) (_ *Keepers, err error) {
+	g, err := cgroup.OpenTracking(rt.KeepersCgroup())
+	if errors.Is(err, fs.ErrNotExist) {
+		return &Keepers{}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	k := new(Keepers)
+	if k.lock, err = flock.Wait(ctx, rt.root, flock.Shared); err != nil {
+		return nil, err
+	}
+	if err = g.Create(nil); err == nil {
+		var e *cgroup.Entrance
+		if e, err = g.Entrance(); err == nil {
+			k.Entrance = *e
+			return k, nil
+		}
+	}
+	k.Close()
+	return nil, err
+}
+
+// parentTime bounds the wait for those who are about to use the group.
+const parentTime = 200 * time.Millisecond
+
+// removeParent removes the group in which those of pods are, if there are none. If
+// there will be one at any moment it does nothing.
 func (rt *Runtime) removeParent() error {
-	for _, path := range []string{rt.SupervisorsCgroup(), parentGroup(rt.root)} {
+	ctx, cancel := context.WithTimeout(context.Background(), parentTime)
+	defer cancel()
+	lock, err := flock.Wait(ctx, rt.root, flock.Exclusive)
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	for _, path := range []string{rt.KeepersCgroup(), parentGroup(rt.root)} {
 		g, err := cgroup.Open(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
 		if err != nil {
 			return err
 		}

@@ -227,7 +227,12 @@ func (rt *Runtime) downPlan(rec *record) []steps.Step {
 	}, {
 		Name: "pause",
 		Text: "end the pause, and with it the namespaces",
-		Do:   func(context.Context) error { return endPause(rec) },
+		Do: func(context.Context) error {
+			if err := endPause(rec); err != nil {
+				return err
+			}
+			return rt.removeParent()
+		},
 	}}
 }
 

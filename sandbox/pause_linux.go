@@ -176,6 +176,11 @@ func (rt *Runtime) startPause(ctx context.Context, rec *record, fresh []Namespac
 		flags |= uint64(n.flag())
 	}
 
+	keepers, err := rt.Keepers(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("cgroup of the pause: %w", err)
+	}
+	defer keepers.Close()
 	err = nsthread.Do(func() error {
 		var fds []int
 		for _, f := range []*os.File{null, null, null, read} {
@@ -200,6 +205,7 @@ func (rt *Runtime) startPause(ctx context.Context, rec *record, fresh []Namespac
 			}
 		}
 		var p spawn.Program
+		p.InCgroups(keepers.Into, keepers.Tasks)
 		p.Call("setsid", unix.SYS_SETSID)
 		if name := []byte(rec.Spec.Hostname); len(name) > 0 && slices.Contains(fresh, UTS) {
 			p.Call("sethostname", unix.SYS_SETHOSTNAME, spawn.Pointer(&p, &name[0]), uintptr(len(name)))

@@ -56,6 +56,7 @@ func (rt *Runtime) Sweep(ctx context.Context) ([]string, error) {
 	for _, a := range freed {
 		done = append(done, "address "+a.String())
 	}
+	errs = append(errs, rt.removeParent())
 	return done, errors.Join(append(errs, err)...)
 }
 
@@ -150,7 +151,10 @@ func (rt *Runtime) removePause(ctx context.Context, p foundPause) error {
 	if err := proc.Signal(p.pidfd, unix.SIGKILL); err != nil && !errors.Is(err, proc.ErrGone) {
 		return err
 	}
-	return awaitExit(p.pidfd)
+	if err := awaitExit(p.pidfd); err != nil {
+		return err
+	}
+	return rt.removeParent()
 }
 
 // sweepPauses ends pauses whose pods have no directory.

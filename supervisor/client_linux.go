@@ -14,7 +14,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/podbox/podbox/internal/cgroup"
 	"github.com/podbox/podbox/internal/nsthread"
 	"github.com/podbox/podbox/internal/spawn"
 	"github.com/podbox/podbox/launcher"
@@ -211,7 +210,7 @@ func (p *Pod) spawn(ctx context.Context) error {
 	if len(p.opts.Command) == 0 {
 		return fmt.Errorf("no command line is given for it: %w", sandbox.ErrInvalid)
 	}
-	entrance, err := p.entrance()
+	entrance, err := p.Runtime().Keepers(ctx)
 	if err != nil {
 		return err
 	}
@@ -238,30 +237,13 @@ func (p *Pod) spawn(ctx context.Context) error {
 	return err
 }
 
-// entrance opens the cgroup that all supervisors are in: not that of who needs the
-// first, which may be a service or a session that ends, nor the pod's, which may be
-// frozen.
-func (p *Pod) entrance() (*cgroup.Entrance, error) {
-	g, err := cgroup.Open(p.Runtime().SupervisorsCgroup())
-	if errors.Is(err, fs.ErrNotExist) {
-		return &cgroup.Entrance{}, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	if err := g.Create(nil); err != nil {
-		return nil, err
-	}
-	return g.Entrance()
-}
-
 // supervisorEnv is the environment of a supervisor. The Go runtime is told to do with
 // little: a supervisor waits most of the time, and the table of the samples of its
 // allocations alone would take a third of its memory.
 var supervisorEnv = []string{"PATH=" + launcher.DefaultPath, "GOGC=25", "GOMAXPROCS=2", "GODEBUG=memprofilerate=0"}
 
 // fork starts the supervisor as nobody's child: a child of ours makes it and ends.
-func (p *Pod) fork(entrance *cgroup.Entrance, ready *os.File) error {
+func (p *Pod) fork(entrance *sandbox.Keepers, ready *os.File) error {
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
 		return err
@@ -277,13 +259,7 @@ func (p *Pod) fork(entrance *cgroup.Entrance, ready *os.File) error {
 		fds = append(fds, int(high.Fd()))
 	}
 	var prog spawn.Program
-	if entrance.Into != nil {
-		prog.InCgroup(entrance.Into)
-	}
-	zero := spawn.Pointer(&prog, &[1]byte{'0'})
-	for _, f := range entrance.Tasks {
-		prog.Call("enter cgroup", unix.SYS_WRITE, f.Fd(), zero, 1)
-	}
+	prog.InCgroups(entrance.Into, entrance.Tasks)
 	// The parent of the next one is answered its PID, and ends.
 	prog.Expect("be the child's child", 0, unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0, 0, 0)
 	prog.Call("setsid", unix.SYS_SETSID)

@@ -90,9 +90,11 @@ func (g *Group) makeV1(h hierarchy) ([]string, error) {
 func mkdirs(mount, name string) (made []string, err error) {
 	dir := mount + name
 	err = unix.Mkdir(dir, 0o755)
-	if parent := path.Dir(name); err == unix.ENOENT && parent != "/" {
-		if made, err = mkdirs(mount, parent); err != nil {
-			return made, err
+	// Somebody may remove the parent again, which is empty: RemoveEmpty.
+	for try := 0; err == unix.ENOENT && path.Dir(name) != "/" && try < 10; try++ {
+		more, perr := mkdirs(mount, path.Dir(name))
+		if made = append(made, more...); perr != nil {
+			return made, perr
 		}
 		err = unix.Mkdir(dir, 0o755)
 	}

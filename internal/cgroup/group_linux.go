@@ -37,6 +37,18 @@ func Open(name string) (*Group, error) {
 	return &Group{path: clean, layout: l}, nil
 }
 
+// OpenTracking is Open for a group that limits and counts nothing: it is only in the
+// hierarchies by which service managers know their processes, so that they do not take
+// ours for those of a service that they stop.
+func OpenTracking(name string) (*Group, error) {
+	g, err := Open(name)
+	if err != nil {
+		return nil, err
+	}
+	g.layout = g.layout.tracking()
+	return g, nil
+}
+
 // String returns the path of the group.
 func (g *Group) String() string { return g.path }
 

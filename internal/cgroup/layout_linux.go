@@ -83,6 +83,15 @@ func (l *layout) findV1(root string) {
 	}
 }
 
+// tracking is the part of the layout by which service managers know processes.
+func (l *layout) tracking() *layout {
+	t := &layout{v2: l.v2}
+	if h := l.carrying("systemd"); h != nil {
+		t.v1 = []hierarchy{*h}
+	}
+	return t
+}
+
 func isType(path string, magic int64) bool {
 	var st unix.Statfs_t
 	return unix.Statfs(path, &st) == nil && int64(st.Type) == magic

@@ -185,9 +185,17 @@ func (p *Program) Files(fds []int) error {
 	return nil
 }
 
-// InCgroup has the child born in a cgroup of version 2, of which dir is the open
-// directory: CLONE_INTO_CGROUP of clone(2).
-func (p *Program) InCgroup(dir *os.File) { p.cgroup = dir }
+// InCgroups has the child born in a cgroup of version 2, of which dir is the open
+// directory, unless that is nil (CLONE_INTO_CGROUP of clone(2)); and enter those of
+// version 1 whose open tasks files are given, which must stay open and not be among the
+// descriptors that Files replaces. It comes before other calls.
+func (p *Program) InCgroups(dir *os.File, tasks []*os.File) {
+	p.cgroup = dir
+	zero := Pointer(p, &[1]byte{'0'})
+	for _, f := range tasks {
+		p.Call("enter cgroup "+f.Name(), unix.SYS_WRITE, f.Fd(), zero, 1)
+	}
+}
 
 // SetMask says where in the list of calls the child gets the signal mask that it
 // executes its program with. Without it that is right before the first Exec; a
