@@ -71,13 +71,8 @@ func host() (*machine, error) { return machineOf(runtime.GOARCH) }
 // filter's sight.
 type mux struct {
 	name string
-	mask uint64 // the part of the first argument that the kernel looks at
-	subs []sub
-}
-
-type sub struct {
-	nr   uint64
-	name string
+	mask uint64   // the part of the first argument that the kernel looks at
+	subs []string // by that part
 }
 
 // The high half of ipc's first argument is a version, which the kernel takes apart
@@ -85,17 +80,15 @@ type sub struct {
 // where shmget is forbidden.
 var muxes386 = []mux{{
 	name: "socketcall", mask: 0xffff_ffff,
-	subs: []sub{
-		{1, "socket"}, {2, "bind"}, {3, "connect"}, {4, "listen"}, {5, "accept"}, {6, "getsockname"},
-		{7, "getpeername"}, {8, "socketpair"}, {9, "send"}, {10, "recv"}, {11, "sendto"}, {12, "recvfrom"},
-		{13, "shutdown"}, {14, "setsockopt"}, {15, "getsockopt"}, {16, "sendmsg"}, {17, "recvmsg"},
-		{18, "accept4"}, {19, "recvmmsg"}, {20, "sendmmsg"},
+	subs: []string{
+		1: "socket", "bind", "connect", "listen", "accept", "getsockname", "getpeername", "socketpair", "send", "recv",
+		"sendto", "recvfrom", "shutdown", "setsockopt", "getsockopt", "sendmsg", "recvmsg", "accept4", "recvmmsg", "sendmmsg",
 	},
 }, {
 	name: "ipc", mask: 0xffff,
-	subs: []sub{
-		{1, "semop"}, {2, "semget"}, {3, "semctl"}, {4, "semtimedop"}, {11, "msgsnd"}, {12, "msgrcv"},
-		{13, "msgget"}, {14, "msgctl"}, {21, "shmat"}, {22, "shmdt"}, {23, "shmget"}, {24, "shmctl"},
+	subs: []string{
+		1: "semop", "semget", "semctl", "semtimedop", 11: "msgsnd", "msgrcv", "msgget", "msgctl",
+		21: "shmat", "shmdt", "shmget", "shmctl",
 	},
 }}
 

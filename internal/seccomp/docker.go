@@ -269,10 +269,9 @@ var dockerRules = [...]dockerRule{
 		Action: "SCMP_ACT_ALLOW",
 		Args:   []specs.LinuxSeccompArg{{Index: 0, Value: 0x7e020000, ValueTwo: 0x0, Op: "SCMP_CMP_MASKED_EQ"}},
 	}},
-	{lacks: "CAP_SYS_ADMIN", rule: specs.LinuxSyscall{
-		Names:    []string{"clone3"},
-		Action:   "SCMP_ACT_ERRNO",
-		ErrnoRet: &enosys,
+	{lacks: "CAP_SYS_ADMIN", errno: 38, rule: specs.LinuxSyscall{
+		Names:  []string{"clone3"},
+		Action: "SCMP_ACT_ERRNO",
 	}},
 	{needs: "CAP_SYS_BOOT", rule: specs.LinuxSyscall{
 		Names:  []string{"reboot"},

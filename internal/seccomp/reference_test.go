@@ -109,7 +109,7 @@ func mentioned(s *specs.LinuxSeccomp, a *abi, name string) bool {
 			if m.name != name {
 				break
 			}
-			if _, ok := blindly(s, sub.name); ok {
+			if _, ok := blindly(s, sub); ok {
 				return true
 			}
 		}
@@ -202,9 +202,9 @@ func narrow(v uint64) uint64 {
 // behind returns what is said of the call that a multiplexer is asked for.
 func behind(s *specs.LinuxSeccomp, a *abi, name string, d data) (verdict, bool) {
 	for _, m := range a.muxes {
-		for _, sub := range m.subs {
-			if m.name == name && d.args[0]&m.mask == sub.nr {
-				return blindly(s, sub.name)
+		for nr, sub := range m.subs {
+			if m.name == name && sub != "" && d.args[0]&m.mask == uint64(nr) {
+				return blindly(s, sub)
 			}
 		}
 	}

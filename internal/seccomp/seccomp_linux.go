@@ -2,14 +2,14 @@
 // program for seccomp(2), without libseccomp.
 //
 // [Compile] is pure: it asks the kernel nothing, and installs nothing. Who installs
-// the program needs no_new_privs or CAP_SYS_ADMIN, does it as the last thing before
-// the execution of a program, and keeps in mind that the profile has to allow
-// execve(2) and what comes between.
+// a filter needs no_new_privs or CAP_SYS_ADMIN. A filter holds for the thread that
+// installs it and what that becomes, so it comes last before the execution of a
+// program; the profile has to allow that, and what else comes in between.
 //
 // # What a profile means
 //
-// What runc and libseccomp make of a profile, this package does as well, with a few
-// differences, all on the strict side. In detail:
+// What runc and libseccomp make of a profile, this package does, too. Where it does
+// not, it is stricter, with one exception (x32):
 //
 //   - A call is looked up by name. A name that no table here has is skipped, as
 //     those of newer kernels must be; so is one that an architecture does not have.
@@ -22,9 +22,12 @@
 //     ignores rules with args beside one without, and orders the others by itself.)
 //   - The args of a rule must all match; but if two of them look at the same
 //     argument, one of all is enough. That is a trap, and runc's.
-//   - Where arguments have 32 bits, the high half that the caller left in a register
-//     is not looked at, and a negative value means the negative number. A value that
-//     does not fit matches nothing. (libseccomp cuts it off.)
+//   - Arguments have 64 bits. A call that takes an int does not look at the high half;
+//     a rule that is to forbid must not either (SCMP_CMP_MASKED_EQ).
+//   - On i386 and ARM arguments have 32 bits. What a caller leaves in the high half is
+//     not looked at, a negative value means the negative number, and no argument is
+//     equal to a value that does not fit. (libseccomp cuts values off, and takes x32
+//     for such an architecture, which it is not.)
 //   - On i386, rules for socket calls and System V IPC also hold for socketcall(2)
 //     and ipc(2), whose arguments a filter cannot see. A rule with args that may
 //     allow does not allow there, one that may forbid does forbid. (For libseccomp
@@ -33,7 +36,7 @@
 //     action is to allow, log or trace: programs then fall back to an older call,
 //     whereas EPERM or death would stop them.
 //
-// SCMP_ACT_NOTIFY and what belongs to it is refused by [ErrNotSupported].
+// SCMP_ACT_NOTIFY and what belongs to it is refused: [ErrNotSupported].
 //
 // Kernel floor: Linux 4.14 (SECCOMP_RET_KILL_PROCESS). Since 5.11 the kernel notes
 // which calls a filter always allows, and runs it for the others only.
@@ -60,7 +63,7 @@ type Filter struct {
 }
 
 // Program returns the instructions in the form that seccomp(2) takes. It refers to
-// those of the Filter.
+// those of the Filter, which came from Compile.
 func (f *Filter) Program() unix.SockFprog {
 	return unix.SockFprog{Len: uint16(len(f.Instructions)), Filter: &f.Instructions[0]}
 }

@@ -58,15 +58,18 @@ func (p *profile) decide(s *statement) []rule {
 func (p *profile) mux(m *mux) {
 	n, _ := find(m.name)
 	say := &p.calls[n]
-	for _, sub := range m.subs {
-		n, _ := find(sub.name)
+	for nr, sub := range m.subs {
+		n, known := find(sub)
+		if !known {
+			continue // a gap
+		}
 		v, ok := p.blind(&p.calls[n])
 		if !ok || say.always && !p.counts(say, v) {
 			continue
 		}
 		say.named = true
 		p.list(say, rule{v, []specs.LinuxSeccompArg{
-			{Index: 0, Value: m.mask, ValueTwo: sub.nr, Op: specs.OpMaskedEqual},
+			{Index: 0, Value: m.mask, ValueTwo: uint64(nr), Op: specs.OpMaskedEqual},
 		}})
 	}
 }

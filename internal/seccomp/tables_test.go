@@ -75,11 +75,11 @@ func generated(t *testing.T, name string, want []byte) {
 // architecture.
 func sysNumbers(t *testing.T, goarch string) map[string]int {
 	t.Helper()
-	dir, err := exec.Command("go", "list", "-f", "{{.Dir}}", "golang.org/x/sys/unix").Output()
+	dir, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "golang.org/x/sys").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(strings.TrimSpace(string(dir)), "zsysnum_linux_"+goarch+".go")
+	path := filepath.Join(strings.TrimSpace(string(dir)), "unix", "zsysnum_linux_"+goarch+".go")
 	file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
 	if err != nil {
 		t.Fatal(err)
@@ -222,6 +222,35 @@ func known(a *abi, nr int, name string) bool {
 		return nr == 79 || nr == 244 || nr >= 403 && nr <= 423
 	}
 	return false
+}
+
+// TestMuxes sees to it that what is behind the multiplexers has a name here, that
+// only their abi has them, and that some of it is where ipc(2) and socketcall(2)
+// have it.
+func TestMuxes(t *testing.T) {
+	for _, m := range muxes386 {
+		if _, ok := numberOf(&i386, m.name); !ok {
+			t.Errorf("i386 has no %s", m.name)
+		}
+		for _, other := range []*abi{&amd64, &x32, &arm64, &arm} {
+			if nr, ok := numberOf(other, m.name); ok {
+				t.Errorf("%s has %s: %d", other.arch, m.name, nr)
+			}
+		}
+		for _, sub := range m.subs {
+			if _, ok := find(sub); sub != "" && !ok {
+				t.Errorf("%s: nothing has %s", m.name, sub)
+			}
+		}
+	}
+	for _, test := range []struct {
+		mux, nr int
+		want    string
+	}{{0, 1, "socket"}, {0, 11, "sendto"}, {0, 20, "sendmmsg"}, {1, 4, "semtimedop"}, {1, 14, "msgctl"}, {1, 23, "shmget"}} {
+		if got := muxes386[test.mux].subs[test.nr]; got != test.want {
+			t.Errorf("%s %d: %q, want %q", muxes386[test.mux].name, test.nr, got, test.want)
+		}
+	}
 }
 
 // TestNative compares the tables with the constants of the machine.
