@@ -1,7 +1,6 @@
 package launcher
 
 import (
-	"errors"
 	"fmt"
 	"path"
 	"reflect"
@@ -9,13 +8,15 @@ import (
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/podbox/podbox/internal/fault"
 )
 
 var (
 	// ErrInvalid is matched by errors about wrong values.
-	ErrInvalid = errors.New("invalid value")
+	ErrInvalid = fault.ErrInvalid
 	// ErrNotSupported is matched by errors about fields that are not acted on.
-	ErrNotSupported = errors.New("not supported yet")
+	ErrNotSupported = fault.ErrNotSupported
 )
 
 // check reports the first field of a spec that is wrong, or that the launcher

@@ -8,13 +8,15 @@ import (
 	"net/netip"
 	"path/filepath"
 	"strings"
+
+	"github.com/podbox/podbox/internal/fault"
 )
 
 var (
 	// ErrInvalid is matched by errors about wrong values.
-	ErrInvalid = errors.New("invalid value")
+	ErrInvalid = fault.ErrInvalid
 	// ErrNotSupported is matched by errors about things that are not done yet.
-	ErrNotSupported = errors.New("not supported yet")
+	ErrNotSupported = fault.ErrNotSupported
 	// ErrInUse is matched when an address belongs to somebody else.
 	ErrInUse = errors.New("address in use")
 	// ErrExhausted is matched when a range has no free address.

@@ -424,11 +424,7 @@ func (b *build) setSysctls(context.Context) error {
 			return err
 		}
 		for _, k := range slices.Sorted(maps.Keys(spec.Sysctls)) {
-			err := dir.Set(k, spec.Sysctls[k])
-			if errors.Is(err, sysctl.ErrInvalid) {
-				err = invalidValue{err}
-			}
-			if err != nil {
+			if err := dir.Set(k, spec.Sysctls[k]); err != nil {
 				return err
 			}
 		}

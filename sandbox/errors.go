@@ -18,9 +18,3 @@ var (
 	ErrInvalid      = netns.ErrInvalid
 	ErrNotSupported = netns.ErrNotSupported
 )
-
-// An invalidValue is an error of another package that is matched as ErrInvalid too.
-type invalidValue struct{ error }
-
-func (e invalidValue) Is(target error) bool { return target == ErrInvalid }
-func (e invalidValue) Unwrap() error        { return e.error }

@@ -199,7 +199,7 @@ func validateVolumes(vs []volumes.Volume) error {
 	seen := map[string]bool{}
 	for _, v := range vs {
 		if err := v.Validate(); err != nil {
-			return invalidValue{err}
+			return err
 		}
 		if seen[v.Name] {
 			return invalid("volume", v.Name, "given twice")

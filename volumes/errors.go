@@ -3,12 +3,14 @@ package volumes
 import (
 	"errors"
 	"fmt"
+
+	"github.com/podbox/podbox/internal/fault"
 )
 
 // Errors that callers may match with errors.Is.
 var (
-	ErrInvalid      = errors.New("invalid value")
-	ErrNotSupported = errors.New("not supported")
+	ErrInvalid      = fault.ErrInvalid
+	ErrNotSupported = fault.ErrNotSupported
 	ErrWrongType    = errors.New("wrong type of file")
 	ErrEscapes      = errors.New("leads out of the volume")
 	ErrBusy         = errors.New("something is mounted there")

@@ -43,17 +43,17 @@
 package seccomp
 
 import (
-	"errors"
-
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"github.com/podbox/podbox/internal/fault"
 )
 
 var (
 	// ErrInvalid is matched by errors about wrong values.
-	ErrInvalid = errors.New("invalid value")
+	ErrInvalid = fault.ErrInvalid
 	// ErrNotSupported is matched by errors about fields that are not acted on.
-	ErrNotSupported = errors.New("not supported yet")
+	ErrNotSupported = fault.ErrNotSupported
 )
 
 // A Filter is what seccomp(2) is given.

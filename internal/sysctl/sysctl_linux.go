@@ -11,11 +11,13 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/podbox/podbox/internal/fault"
 )
 
 // ErrInvalid is matched by errors about parameters that cannot be set and values
 // that they cannot have.
-var ErrInvalid = errors.New("invalid value")
+var ErrInvalid = fault.ErrInvalid
 
 // A Dir is an open /proc/sys.
 type Dir struct{ f *os.File }
