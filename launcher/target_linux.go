@@ -72,7 +72,17 @@ func isDir(f *os.File) (bool, error) {
 }
 
 func makeDir(root *os.File, unsafePath string) (*os.File, error) {
-	return pathrs.MkdirAllHandle(root, unsafePath, 0o755)
+	// Mostly only the last one is missing, in a directory that is ours.
+	parent, err := openIn(root, path.Dir(unsafePath), unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return pathrs.MkdirAllHandle(root, unsafePath, 0o755)
+	}
+	defer parent.Close()
+	name := path.Base(unsafePath)
+	if err := unix.Mkdirat(int(parent.Fd()), name, 0o755); err != nil {
+		return pathrs.MkdirAllHandle(root, unsafePath, 0o755) // which tells why not
+	}
+	return openIn(parent, name, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW, unix.RESOLVE_NO_SYMLINKS)
 }
 
 // makeFile makes an empty file. Where a link is that leads to none yet, as

@@ -66,6 +66,9 @@ func (rt *Runtime) removeGroup(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
+	if gone, err := g.RemoveEmpty(); gone || err != nil {
+		return err
+	}
 	if err := g.Kill(ctx); err != nil {
 		return err
 	}
@@ -135,7 +138,7 @@ func (rt *Runtime) removeParent() error {
 		if err != nil {
 			return err
 		}
-		if err := g.RemoveEmpty(); err != nil {
+		if _, err := g.RemoveEmpty(); err != nil {
 			return err
 		}
 	}

@@ -86,6 +86,10 @@ func (c *Container) clean(ctx context.Context, r *record) error {
 	if err != nil {
 		return err
 	}
+	// Mostly nothing is left: a PID namespace ends with its first process.
+	if gone, err := g.RemoveEmpty(); gone || err != nil {
+		return err
+	}
 	if err := g.Kill(ctx); err != nil {
 		return err
 	}

@@ -189,7 +189,7 @@ func TestRemoveEmpty(t *testing.T) {
 		create(t, web, nil)
 		cmd := start(t, web, "sleep", "1000")
 		for _, g := range []*Group{pod, web} {
-			if err := g.RemoveEmpty(); err != nil {
+			if _, err := g.RemoveEmpty(); err != nil {
 				t.Error(err)
 			}
 			for _, h := range l.v1 {
@@ -206,7 +206,7 @@ func TestRemoveEmpty(t *testing.T) {
 		}
 		cmd.Wait()
 		for _, g := range []*Group{web, pod, pod} {
-			if err := g.RemoveEmpty(); err != nil {
+			if _, err := g.RemoveEmpty(); err != nil {
 				t.Error(err)
 			}
 			if err := g.missing(); !errors.Is(err, fs.ErrNotExist) {

@@ -32,15 +32,18 @@ func (g *Group) Views() []View {
 // shown are the controllers that programs read of.
 var shown = [...]string{"memory", "cpu", "cpuacct", "cpuset", "pids"}
 
-// RemoveEmpty removes the group if there is nothing in it, and does nothing if there
-// is.
-func (g *Group) RemoveEmpty() error {
+// RemoveEmpty removes the group if there is nothing in it, and reports whether it is
+// gone. It does not wait, as Remove does.
+func (g *Group) RemoveEmpty() (gone bool, err error) {
+	gone = true
 	for _, dir := range g.dirs() {
 		switch err := unix.Rmdir(dir); err {
-		case nil, unix.ENOENT, unix.EBUSY, unix.ENOTEMPTY:
+		case nil, unix.ENOENT:
+		case unix.EBUSY, unix.ENOTEMPTY:
+			gone = false
 		default:
-			return g.errorf("remove: %w", err)
+			return false, g.errorf("remove: %w", err)
 		}
 	}
-	return nil
+	return gone, nil
 }
