@@ -9,12 +9,12 @@ import (
 
 // TestCollect opens the files of a log that is rotated with each line.
 func TestCollect(t *testing.T) {
-	rounds := 30
+	rounds := 20
 	if testing.Short() {
 		rounds = 3
 	}
 	for range rounds {
-		const lines = 200
+		const lines = 60
 		path := filepath.Join(t.TempDir(), "log")
 		w := open(t, path, Options{MaxSize: 1, MaxFiles: lines})
 		done := make(chan struct{})

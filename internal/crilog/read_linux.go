@@ -14,6 +14,7 @@ type ReadOptions struct {
 	// Tail, if positive, begins with the last so many lines of both streams
 	// together, with all entries of each; an unfinished line counts as one. Of a
 	// line that the other stream has interrupted, the beginning may be missing.
+	// If negative, see None. Since and Until choose among what is left.
 	Tail int
 	// Since and Until, unless zero, pass over what is older and younger. Lines
 	// that are not in the format have the time of those before. Whole files are
@@ -72,11 +73,7 @@ type reader struct {
 	cut    bool      // if so
 }
 
-func (r *reader) close() {
-	for _, f := range r.files {
-		f.Close()
-	}
-}
+func (r *reader) close() { closeAll(r.files) }
 
 // open opens all files and finds the first entry.
 func (r *reader) open() error {

@@ -1,6 +1,7 @@
 package reaper_test
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -110,7 +111,10 @@ func TestMask(t *testing.T) {
 func TestIgnored(t *testing.T) {
 	eachBuild(t, func(t *testing.T, p program) {
 		argv := append(helper(t, "launch", "-ignore"), p.path, "--", "grep", "SigIgn", "/proc/self/status")
-		cmd := exec.Command(argv[0], argv[1:]...)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+		cmd.WaitDelay = time.Second
 		out, err := cmd.Output()
 		if err != nil {
 			t.Fatal(err)
