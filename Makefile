@@ -29,7 +29,7 @@ ASK := :
 endif
 export PODBOX_PRIVILEGED := 1
 
-# The compiler whose output is committed as internal/pause/pause_linux_*.
+# The compiler whose output is committed as internal/{pause,reaper}/*_linux_*.
 PAUSE_CC := 12.2.0
 
 ##@ Build
@@ -45,7 +45,7 @@ install: build ## Install bin/podbox in $(PREFIX)/bin (PREFIX=/usr/local)
 	install -D -m 0755 bin/podbox '$(DESTDIR)$(PREFIX)/bin/podbox'
 
 .PHONY: generate
-generate: ## Rebuild the pause for amd64 and arm64 (needs gcc for both)
+generate: ## Rebuild the pause and the reaper for amd64 and arm64 (needs gcc for both)
 	$(GO) generate ./...
 
 .PHONY: clean
@@ -82,7 +82,7 @@ fuzz: ## Fuzz each fuzz target for FUZZTIME (10s)
 LINTS := lint-format lint-vet lint-vet-arm64 lint-static lint-module lint-shell lint-pause
 
 .PHONY: lint $(LINTS)
-lint: ## Run every linter: gofumpt, go vet, staticcheck, go.mod, shellcheck, the pause
+lint: ## Run every linter: gofumpt, go vet, staticcheck, go.mod, shellcheck, the programs in C
 	@$(MAKE) --no-print-directory --keep-going $(LINTS)
 
 lint-format:
@@ -104,22 +104,22 @@ lint-module:
 
 lint-shell:
 	@if command -v shellcheck >/dev/null; then \
-		shellcheck .ci/run hack/*.sh internal/pause/build.sh && echo 'ok   shellcheck'; \
+		shellcheck .ci/run hack/*.sh internal/pause/build.sh internal/reaper/build.sh && echo 'ok   shellcheck'; \
 	else echo '--   shellcheck is not installed'; fi
 
 # The same compiler gives the same bytes, another need not.
 lint-pause:
 	@tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT; \
-	for arch in amd64:x86_64 arm64:aarch64; do \
+	for prog in pause reaper; do for arch in amd64:x86_64 arm64:aarch64; do \
 		cc=$${arch#*:}-linux-gnu-gcc arch=$${arch%:*}; \
 		found=$$($$cc -dumpfullversion 2>/dev/null || true); \
 		if [[ $$found != $(PAUSE_CC) ]]; then \
-			echo "--   pause, $$arch: $$cc is $${found:-not installed}, not $(PAUSE_CC)"; continue; \
+			echo "--   $$prog, $$arch: $$cc is $${found:-not installed}, not $(PAUSE_CC)"; continue; \
 		fi; \
-		CC_AMD64=x86_64-linux-gnu-gcc internal/pause/build.sh "$$tmp" $$arch; \
-		cmp "$$tmp/pause_linux_$$arch" internal/pause/pause_linux_$$arch || { echo 'cure: make generate'; exit 1; }; \
-		echo "ok   pause, $$arch, is what its source gives"; \
-	done
+		CC_AMD64=x86_64-linux-gnu-gcc internal/$$prog/build.sh "$$tmp" $$arch; \
+		cmp "$$tmp/$${prog}_linux_$$arch" internal/$$prog/$${prog}_linux_$$arch || { echo 'cure: make generate'; exit 1; }; \
+		echo "ok   $$prog, $$arch, is what its source gives"; \
+	done; done
 
 ##@ Measure
 

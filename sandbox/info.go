@@ -135,6 +135,12 @@ type Sandbox struct {
 	ref string // what the user calls it; for errors
 }
 
+// Shares reports whether the pod's members share their namespaces of a kind.
+func (s *Sandbox) Shares(n Namespace) (bool, error) {
+	rec, err := s.record()
+	return err == nil && rec.Spec.shares(n), err
+}
+
 // Runtime returns the runtime that the pod belongs to.
 func (s *Sandbox) Runtime() *Runtime { return s.rt }
 

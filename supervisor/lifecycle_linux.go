@@ -21,7 +21,7 @@ import (
 // RunBackground makes a container in the background and starts it. If it cannot be
 // started there is no container.
 func (p *Pod) RunBackground(ctx context.Context, spec Spec) (*Container, error) {
-	c, err := p.create(spec, record{State: Created, Background: true})
+	c, err := p.create(spec, &record{State: Created, Background: true})
 	if err != nil {
 		return nil, fmt.Errorf("create container %q in %v: %w", spec.Name, p, err)
 	}

@@ -248,17 +248,16 @@ func (c *Container) group(r *record) string { return c.pod.Cgroup() + "/" + r.ID
 // Create records a container, which is not started yet. ErrExists if its name is
 // taken.
 func (p *Pod) Create(spec Spec) (*Container, error) {
-	c, err := p.create(spec, record{State: Created})
+	c, err := p.create(spec, &record{State: Created})
 	if err != nil {
 		return nil, fmt.Errorf("create container %q in %v: %w", spec.Name, p, err)
 	}
 	return c, nil
 }
 
-// create makes a container with what first is to be on its record besides the
-// spec.
-func (p *Pod) create(spec Spec, first record) (*Container, error) {
-	r := &first
+// create makes a container with what is on r already, besides the spec, and
+// completes r.
+func (p *Pod) create(spec Spec, r *record) (*Container, error) {
 	r.Version, r.ID, r.Spec, r.Created = recordVersion, names.NewID(), spec, time.Now().UTC()
 	if r.Spec.Name == "" {
 		r.Spec.Name = r.ID[:12]

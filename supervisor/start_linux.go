@@ -171,13 +171,10 @@ func (p *Pod) Run(ctx context.Context, spec Spec, streams launcher.IO) (*Foregro
 	if err != nil {
 		return nil, err
 	}
-	c, err := p.create(spec, record{State: Running, Runner: me})
+	r := &record{State: Running, Runner: me}
+	c, err := p.create(spec, r)
 	if err != nil {
 		return nil, fmt.Errorf("create container %q in %v: %w", spec.Name, p, err)
-	}
-	r, err := c.record()
-	if err != nil {
-		return nil, err
 	}
 	f := &Foreground{c: c, r: r, done: make(chan struct{})}
 	f.Process, err = c.launch(ctx, r, launcher.Options{IO: streams})
@@ -230,7 +227,7 @@ func (c *Container) discard(r *record) error {
 	ctx, cancel := context.WithTimeout(context.Background(), cleanTime)
 	defer cancel()
 	err := c.clean(ctx, r)
-	if log, lerr := c.logPath(); lerr == nil {
+	if log, lerr := c.logPath(); lerr == nil && r.Background {
 		err = errors.Join(err, removeLogs(log))
 	}
 	if err != nil {

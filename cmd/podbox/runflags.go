@@ -333,22 +333,22 @@ func (f *runFlags) settle(pod *supervisor.Pod, s *supervisor.Spec) error {
 	switch {
 	case f.pid == "" || f.pid == "private" && f.rootfs != "":
 		if f.pid == "" && f.rootfs != "" {
-			info, err := pod.Info()
+			shared, err := pod.Shares(sandbox.PID)
 			if err != nil {
 				return err
 			}
-			if slices.Contains(info.Share, sandbox.PID) {
+			if shared {
 				f.setPID(s, nil)
 			}
 		}
 		return nil
 	case f.pid == "private":
 	case f.pid == "pod":
-		info, err := pod.Info()
+		shared, err := pod.Shares(sandbox.PID)
 		if err != nil {
 			return err
 		}
-		if !slices.Contains(info.Share, sandbox.PID) {
+		if !shared {
 			return fmt.Errorf("--pid pod: %w: the pod does not share its PID namespace: podbox create --share net,ipc,uts,pid", sandbox.ErrInvalid)
 		}
 		f.setPID(s, nil)
