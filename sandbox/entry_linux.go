@@ -68,7 +68,7 @@ func (e *Entry) Holds(pid int) error {
 }
 
 // Enter opens the pod for a process to be put in. ErrNotRunning if its pause does
-// not live. Its errors do not name the pod: callers say what for they enter it.
+// not live, ErrPaused if its programs are frozen. Its errors do not name the pod: callers say what for they enter it.
 func (s *Sandbox) Enter(ctx context.Context) (*Entry, error) { return s.enter(ctx, true) }
 
 // Hold is Enter, but borrows no mounts: for who joins the mount namespace of a
@@ -114,7 +114,7 @@ func (s *Sandbox) open(e *Entry, dir string) (*record, error) {
 		return nil, err
 	}
 	if s.rt.frozen(s.id) {
-		return nil, fmt.Errorf("%w: it is paused", ErrNotRunning)
+		return nil, ErrPaused
 	}
 	e.rec, e.dir = rec, dir
 	for _, n := range rec.Spec.Share {

@@ -12,6 +12,7 @@ var (
 	ErrExists       = errors.New("pod exists")
 	ErrAmbiguous    = errors.New("ambiguous pod ID")
 	ErrNotRunning   = errors.New("pod is not running")
+	ErrPaused       = errors.New("pod is paused")
 	ErrBusy         = errors.New("pod has running programs")
 	ErrBadRecord    = errors.New("bad record")
 	ErrUnsafeRoot   = errors.New("unsafe directory")

@@ -13,6 +13,7 @@ import (
 	"github.com/podbox/podbox/internal/spawn"
 	"github.com/podbox/podbox/netns"
 	"github.com/podbox/podbox/sandbox"
+	"github.com/podbox/podbox/supervisor"
 )
 
 // Exit statuses, other than those of the programs that podbox runs.
@@ -77,6 +78,16 @@ func hint(err error) string {
 		return "podbox rm -f finishes that"
 	case errors.Is(err, sandbox.ErrNotRunning):
 		return "podbox start brings it up, unless its state says otherwise"
+	case errors.Is(err, supervisor.ErrNotFound):
+		return "podbox ps -a lists the containers there are"
+	case errors.Is(err, supervisor.ErrExists):
+		return "podbox rm -c removes it, podbox start -c starts it"
+	case errors.Is(err, supervisor.ErrNotRunning):
+		return "podbox start -c starts it in the background"
+	case errors.Is(err, supervisor.ErrRunning):
+		return "podbox stop -c ends it, podbox rm -f -c removes it too"
+	case errors.Is(err, sandbox.ErrPaused):
+		return "podbox unpause lets it go on"
 	case errors.Is(err, sandbox.ErrBusy) && strings.Contains(err.Error(), "locked"):
 		return "they hang or are stopped: end them"
 	case errors.Is(err, sandbox.ErrBusy):
