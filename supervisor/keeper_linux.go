@@ -283,10 +283,9 @@ func (k *keeper) stop(req request) error {
 		close(k.wake)
 	}
 	k.resume = k.resume || req.Resume
-	p := k.process
 	k.mu.Unlock()
+	p := k.awaitProgram()
 	if p == nil {
-		<-k.gone // it is being started, or waits: it notices
 		return nil
 	}
 	if err := endProgram(k.c, k.r.ID, p.Signal, p.Ended(), req.Signal, req.Grace); err != nil {
@@ -294,6 +293,21 @@ func (k *keeper) stop(req request) error {
 	}
 	<-k.gone
 	return nil
+}
+
+// awaitProgram returns the program of a container that is to stop: it may be about to
+// be started just now. Nil when it is at rest.
+func (k *keeper) awaitProgram() program {
+	for {
+		if p := k.program(); p != nil {
+			return p
+		}
+		select {
+		case <-k.gone:
+			return nil
+		case <-time.After(time.Millisecond):
+		}
+	}
 }
 
 // A started is a program that was started by this supervisor.

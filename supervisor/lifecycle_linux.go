@@ -323,7 +323,10 @@ func (p *Pod) stopContainers(ctx context.Context, opts sandbox.StopOptions, resu
 	for _, r := range recs {
 		c := &Container{p, r.Spec.Name}
 		// Each has a stop signal of its own, unless told otherwise.
-		err := c.stop(ctx, r, StopOptions{Signal: opts.Signal, Grace: opts.Grace, resume: resume && r.Background})
+		// A supervisor that hangs does not keep the others from being stopped.
+		sctx, cancel := context.WithTimeout(ctx, max(opts.Grace, 0)+stopTime)
+		err := c.stop(sctx, r, StopOptions{Signal: opts.Signal, Grace: opts.Grace, resume: resume && r.Background})
+		cancel()
 		errs = append(errs, c.wrap("stop", err))
 	}
 	return errors.Join(append(errs, p.dismiss(ctx))...)
@@ -356,13 +359,11 @@ func (p *Pod) dismiss(ctx context.Context) error {
 		return err
 	}
 	defer pidfd.Close()
-	if _, err := p.ask(ctx, conn, request{Verb: verbQuit}); err != nil && err != errGone {
-		return err
-	}
-	conn.Close()
 	wctx, cancel := context.WithTimeout(ctx, dismissTime)
 	defer cancel()
-	if proc.Wait(wctx, pidfd) == nil {
+	_, err = p.ask(wctx, conn, request{Verb: verbQuit}) // or it is beyond answering
+	conn.Close()
+	if err == nil && proc.Wait(wctx, pidfd) == nil {
 		return nil
 	}
 	if err := ignoreEnded(proc.Signal(pidfd, unix.SIGKILL)); err != nil {
@@ -370,6 +371,9 @@ func (p *Pod) dismiss(ctx context.Context) error {
 	}
 	return proc.Wait(ctx, pidfd)
 }
+
+// stopTime is how long it may take to stop a container, beyond its grace.
+const stopTime = 10 * time.Second
 
 // dismissTime is how long a supervisor may take to end.
 const dismissTime = 2 * time.Second
@@ -415,13 +419,9 @@ func (c *Container) revive(ctx context.Context, r *record) error {
 // Remove ends everything in the pod and removes it; see sandbox.Remove. Containers
 // have as much time as opts says, the rest has none.
 func (p *Pod) Remove(ctx context.Context, opts sandbox.StopOptions) error {
-	var err error
-	if opts.Grace >= 0 {
-		err = p.stopContainers(ctx, opts, false)
-	}
-	rerr := p.Sandbox.RemoveAfter(ctx, opts)
-	if rerr != nil {
+	err := p.stopContainers(ctx, opts, false)
+	if rerr := p.Sandbox.RemoveAfter(ctx, opts); rerr != nil {
 		return errors.Join(err, rerr)
 	}
-	return nil
+	return nil // whatever could not be stopped is gone
 }

@@ -34,8 +34,9 @@ func Serve(ctx context.Context, args []string, ready *os.File, opts Options) err
 	}
 	defer s.close()
 	go s.accept()
-	s.takeOver()
 	ready.Close()
+	s.takeOver()
+	close(s.settled)
 	s.wait()
 	return nil
 }
@@ -46,6 +47,8 @@ type server struct {
 	lock   *flock.Lock
 	dir    *os.File
 	socket *net.UnixListener
+
+	settled chan struct{} // closed when what an earlier supervisor has left is taken over
 
 	mu      sync.Mutex
 	keepers map[string]*keeper // of containers that are not at rest, by name
@@ -76,7 +79,7 @@ func newServer(ctx context.Context, args []string, opts Options) (_ *server, err
 	if err != nil {
 		return nil, err
 	}
-	s := &server{pod: Open(pod, opts), keepers: make(map[string]*keeper), linger: firstLinger, idle: make(chan struct{})}
+	s := &server{pod: Open(pod, opts), keepers: make(map[string]*keeper), settled: make(chan struct{}), linger: firstLinger, idle: make(chan struct{})}
 	s.lock, err = s.takeLock(ctx)
 	if s.lock == nil || err != nil {
 		return nil, err
@@ -227,6 +230,7 @@ func (s *server) answer(conn *net.UnixConn) {
 		return // whoever looked whether we are there
 	}
 	_ = conn.SetReadDeadline(time.Time{})
+	<-s.settled
 	if req.Verb == verbAttach {
 		s.attach(conn, in, req)
 		return
