@@ -319,6 +319,9 @@ func (p *Pod) Stop(ctx context.Context, opts sandbox.StopOptions) error {
 func (p *Pod) stopContainers(ctx context.Context, opts sandbox.StopOptions, resume bool) error {
 	recs, err := p.records()
 	errs := []error{err}
+	if opts.Grace == 0 {
+		opts.Grace = sandbox.DefaultGrace
+	}
 	slices.SortStableFunc(recs, func(a, b *record) int { return b.Started.Compare(a.Started) })
 	for _, r := range recs {
 		c := &Container{p, r.Spec.Name}
