@@ -48,24 +48,31 @@ func closeViews(views []cgroupView) {
 // mountViews mounts the views of a container's group at m.
 func (r *rootfs) mountViews(m *mount) error {
 	if len(m.views) == 1 && m.views[0].name == "" {
-		return r.coverStrictly(m.views[0].tree, m.dest)
+		m.tree, m.views = m.views[0].tree, nil
+		return r.coverStrictly(m)
 	}
-	dir, err := mnt.New("tmpfs", int(m.attrs.Set&^unix.MOUNT_ATTR_RDONLY), mnt.Option{Key: "source", Value: "cgroup"},
+	var err error
+	m.tree, err = mnt.New("tmpfs", int(m.attrs.Set&^unix.MOUNT_ATTR_RDONLY), mnt.Option{Key: "source", Value: "cgroup"},
 		mnt.Option{Key: "mode", Value: "0755"}, mnt.Option{Key: "size", Value: "4096"})
 	if err != nil {
 		return err
 	}
-	defer dir.Close()
-	if err := r.coverStrictly(dir, m.dest); err != nil {
+	if err := r.coverStrictly(m); err != nil {
 		return err
 	}
 	for _, v := range m.views {
-		if err := unix.Mkdirat(int(dir.Fd()), v.name, 0o755); err != nil {
+		if err := unix.Mkdirat(int(m.tree.Fd()), v.name, 0o755); err != nil {
 			return &os.PathError{Op: "mkdirat", Path: path.Join(m.dest, v.name), Err: err}
 		}
-		if err := r.cover(v.tree, path.Join(m.dest, v.name), true); err != nil {
+		t, err := openIn(m.tree, v.name, unix.O_PATH|unix.O_DIRECTORY, unix.RESOLVE_NO_SYMLINKS)
+		if err != nil {
+			return err
+		}
+		err = mnt.Cover(v.tree, t)
+		t.Close()
+		if err != nil {
 			return err
 		}
 	}
-	return mnt.Set(dir, false, m.attrs, 0)
+	return mnt.Set(m.tree, false, m.attrs, 0)
 }

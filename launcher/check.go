@@ -57,9 +57,12 @@ func checkProcess(p *specs.Process) error {
 	if b := p.ConsoleSize; b != nil && (b.Width > 65535 || b.Height > 65535) {
 		return fmt.Errorf("process.consoleSize: %w: want at most 65535", ErrInvalid)
 	}
-	for _, l := range p.Rlimits {
+	for i, l := range p.Rlimits {
 		if _, ok := rlimits[l.Type]; !ok {
 			return fmt.Errorf("process.rlimits %q: %w: no such limit", l.Type, ErrInvalid)
+		}
+		if slices.ContainsFunc(p.Rlimits[:i], func(o specs.POSIXRlimit) bool { return o.Type == l.Type }) {
+			return fmt.Errorf("process.rlimits %q: %w: given twice", l.Type, ErrInvalid)
 		}
 	}
 	if adj := p.OOMScoreAdj; adj != nil && (*adj < -1000 || *adj > 1000) {
@@ -93,6 +96,9 @@ func checkRoot(spec *specs.Spec) error {
 	}
 	for i := range spec.Mounts {
 		m, err := parseMount(&spec.Mounts[i])
+		if err == nil {
+			err = m.inherit(spec.Linux)
+		}
 		if err == nil && m.isCgroup() && (spec.Linux == nil || spec.Linux.CgroupsPath == "") {
 			err = fmt.Errorf("%w: needs linux.cgroupsPath", ErrInvalid)
 		}
@@ -131,6 +137,8 @@ func checkLinux(spec *specs.Spec) error {
 			return fmt.Errorf("linux.namespaces[%d].path %q: %w: want an absolute path", i, ns.Path, ErrInvalid)
 		case ns.Path != "" && (ns.Type == specs.MountNamespace || ns.Type == specs.UserNamespace):
 			return fmt.Errorf("linux.namespaces[%d].path of type %s: %w", i, ns.Type, ErrNotSupported)
+		case ns.Type == specs.TimeNamespace:
+			return fmt.Errorf("linux.namespaces[%d].type %s: %w", i, ns.Type, ErrNotSupported)
 		}
 		seen[ns.Type] = true
 	}
@@ -143,8 +151,8 @@ func checkLinux(spec *specs.Spec) error {
 		}
 	}
 	for _, p := range slices.Concat(l.MaskedPaths, l.ReadonlyPaths) {
-		if !path.IsAbs(p) || strings.ContainsRune(p, 0) {
-			return fmt.Errorf("linux.maskedPaths or linux.readonlyPaths %q: %w: want an absolute path", p, ErrInvalid)
+		if !path.IsAbs(p) || strings.ContainsRune(p, 0) || path.Clean(p) == "/" {
+			return fmt.Errorf("linux.maskedPaths or linux.readonlyPaths %q: %w: want an absolute path, not the root's", p, ErrInvalid)
 		}
 	}
 	if _, ok := propagations[l.RootfsPropagation]; l.RootfsPropagation != "" && !ok {

@@ -15,7 +15,7 @@ type device struct {
 	path     string // relative to /dev
 	mode     uint32 // type and permissions
 	number   uint64
-	uid, gid int
+	uid, gid uint32
 }
 
 // defaultDevices are in every container's /dev: OCI runtime specification,
@@ -43,6 +43,10 @@ func parseDevice(d *specs.LinuxDevice) (*device, error) {
 	if !ok || rel == "." {
 		return nil, fmt.Errorf("path: %w outside of /dev", ErrNotSupported)
 	}
+	const maxMajor, maxMinor = 1<<12 - 1, 1<<20 - 1
+	if d.Major < 0 || d.Minor < 0 || d.Major > maxMajor || d.Minor > maxMinor || strings.ContainsRune(d.Path, 0) {
+		return nil, fmt.Errorf("major %d, minor %d: %w", d.Major, d.Minor, ErrInvalid)
+	}
 	out := &device{path: rel, mode: 0o666, number: unix.Mkdev(uint32(d.Major), uint32(d.Minor))}
 	switch d.Type {
 	case "c", "u":
@@ -58,17 +62,17 @@ func parseDevice(d *specs.LinuxDevice) (*device, error) {
 		out.mode = out.mode&unix.S_IFMT | uint32(d.FileMode.Perm())
 	}
 	if d.UID != nil {
-		out.uid = int(*d.UID)
+		out.uid = *d.UID
 	}
 	if d.GID != nil {
-		out.gid = int(*d.GID)
+		out.gid = *d.GID
 	}
 	return out, nil
 }
 
 // fillDev makes the devices and links of a container in dev, a new filesystem that
 // nobody else has. The calling thread's umask is 0.
-func fillDev(dev *os.File, l *specs.Linux) error {
+func fillDev(dev *os.File, l *specs.Linux, ids idMapping) error {
 	devices := defaultDevices
 	if l != nil {
 		for i := range l.Devices {
@@ -95,8 +99,8 @@ func fillDev(dev *os.File, l *specs.Linux) error {
 				err = unix.Mknodat(fd, d.path, d.mode, int(d.number))
 			}
 		}
-		if err == nil && (d.uid != 0 || d.gid != 0) {
-			err = unix.Fchownat(fd, d.path, d.uid, d.gid, unix.AT_SYMLINK_NOFOLLOW)
+		if err == nil {
+			err = d.chown(fd, ids)
 		}
 		if err != nil {
 			return &os.PathError{Op: "mknodat", Path: "/dev/" + d.path, Err: err}
@@ -110,44 +114,17 @@ func fillDev(dev *os.File, l *specs.Linux) error {
 	return nil
 }
 
-// openConsole makes a terminal in the container's own devpts(5), so that it has the
-// name there that it says it has, and mounts it on /dev/console.
-func openConsole(root, dev *os.File) (master, slave *os.File, err error) {
-	ptmx, err := openIn(root, "/dev/pts/ptmx", unix.O_RDWR|unix.O_NOCTTY, unix.RESOLVE_NO_SYMLINKS)
+func (d *device) chown(dev int, ids idMapping) error {
+	uid, err := ids.uid(d.uid)
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
-	master, slave, err = openPTY(ptmx)
-	if err != nil || dev == nil {
-		return master, slave, err
+	gid, err := ids.gid(d.gid)
+	if err != nil || uid == 0 && gid == 0 {
+		return err
 	}
-	if err = coverConsole(dev, slave); err != nil {
-		master.Close()
-		slave.Close()
-		return nil, nil, err
-	}
-	return master, slave, nil
-}
-
-func coverConsole(dev, slave *os.File) error {
-	fd, err := unix.Openat(int(dev.Fd()), "console", unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
-	if err != nil {
-		return &os.PathError{Op: "create", Path: "/dev/console", Err: err}
-	}
-	place := os.NewFile(uintptr(fd), "/dev/console")
-	defer place.Close()
-	return coverWith(place, slave)
+	return unix.Fchownat(dev, d.path, uid, gid, unix.AT_SYMLINK_NOFOLLOW)
 }
 
 // isDev reports whether a mount is the new filesystem that /dev is made in.
 func (m *mount) isDev() bool { return m.dest == "/dev" && m.fstype == "tmpfs" && !m.bind }
-
-// hasPTS reports whether a container has a devpts(5) of its own.
-func hasPTS(mounts []*mount) bool {
-	for _, m := range mounts {
-		if m.fstype == "devpts" && strings.TrimSuffix(m.dest, "/") == "/dev/pts" {
-			return true
-		}
-	}
-	return false
-}

@@ -9,7 +9,6 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
-	"github.com/podbox/podbox/internal/mnt"
 	"github.com/podbox/podbox/internal/nsfs"
 	"github.com/podbox/podbox/internal/nsthread"
 	"github.com/podbox/podbox/internal/proc"
@@ -30,7 +29,7 @@ func Exec(ctx context.Context, pod *sandbox.Sandbox, container *os.File, spec *s
 	err := check(s)
 	if err == nil {
 		var p *Process
-		l := &launch{spec: s, opts: opts, inside: container}
+		l := &launch{spec: s, opts: opts, inside: container, ids: mapping(spec)}
 		if p, err = l.start(ctx, pod.Hold); err == nil {
 			return p, nil
 		}
@@ -42,7 +41,8 @@ func Exec(ctx context.Context, pod *sandbox.Sandbox, container *os.File, spec *s
 const allKinds = unix.CLONE_NEWNS | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWPID | unix.CLONE_NEWCGROUP
 
 // join moves the calling thread into the container.
-func (l *launch) join() (err error) {
+func (l *launch) join(entry *sandbox.Entry) (err error) {
+	l.ns.pod &= entry.Flags
 	// The container's own user namespace is entered last. To join that in which
 	// one is is an error.
 	if l.userns, err = foreignUserNamespace(l.inside); err != nil {
@@ -64,10 +64,13 @@ func (l *launch) join() (err error) {
 	if l.root.cwd, err = openIn(root, l.spec.Process.Cwd, unix.O_PATH|unix.O_DIRECTORY, 0); err != nil {
 		return fmt.Errorf("process.cwd: %w", err)
 	}
-	if pts, err := mnt.IsRoot("/dev/pts"); err == nil && pts {
-		l.root.mounts = []*mount{{dest: "/dev/pts", fstype: "devpts"}}
+	pts, err := openIn(root, "/dev/pts", unix.O_PATH|unix.O_DIRECTORY, unix.RESOLVE_NO_SYMLINKS)
+	if err != nil {
+		return nil // nobody needs it but for a terminal, and then there is the host's
 	}
-	return nil
+	defer pts.Close()
+	l.root.pts, err = openPTS(pts)
+	return err
 }
 
 // foreignUserNamespace opens the user namespace of a process; nil if it is ours.

@@ -3,7 +3,6 @@ package launcher
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -120,7 +119,7 @@ func checkHooks(h *specs.Hooks) error {
 	return nil
 }
 
-// state is what hooks are told.
+// state is what hooks are told. pid is 0 for a program that has ended.
 func (l *launch) state(status specs.ContainerState, pid int) specs.State {
 	s := specs.State{Version: specs.Version, ID: l.opts.ID, Status: status, Pid: pid, Annotations: l.spec.Annotations}
 	if l.spec.Root != nil {
@@ -135,8 +134,33 @@ func (l *launch) beforeStart(ctx context.Context, pid int) error {
 	if h == nil {
 		return nil
 	}
+	// From here on there is something for the last hooks to undo.
+	l.hooked = true
 	state := l.state(specs.StateCreating, pid)
 	//lint:ignore SA1019 deprecated, but in use
-	err := runHooks(ctx, "prestart", h.Prestart, state)
-	return errors.Join(err, runHooks(ctx, "createRuntime", h.CreateRuntime, state))
+	if err := runHooks(ctx, "prestart", h.Prestart, state); err != nil {
+		return err
+	}
+	return runHooks(ctx, "createRuntime", h.CreateRuntime, state)
+}
+
+// afterStart runs the hooks that come when the program runs.
+func (l *launch) afterStart(ctx context.Context, p *Process) error {
+	h := l.spec.Hooks
+	if h == nil {
+		return nil
+	}
+	return runHooks(ctx, "poststart", h.Poststart, l.state(specs.StateRunning, p.PID()))
+}
+
+// afterEnd runs the hooks that come after the program's end, or when it could not be
+// started although the first hooks have run. Each runs, whatever becomes of the others:
+// their errors are nobody's.
+func (l *launch) afterEnd() {
+	if !l.hooked {
+		return
+	}
+	for i := range l.spec.Hooks.Poststop {
+		_ = runHooks(context.Background(), "poststop", l.spec.Hooks.Poststop[i:i+1], l.state(specs.StateStopped, 0))
+	}
 }

@@ -4,10 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
-	"path"
 	"slices"
-	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -33,10 +32,14 @@ type launch struct {
 	filter  *filter
 	userns  *os.File
 	sysctls *sysctl.Dir
-	self    *os.File // a pidfd of the calling process
+	self    *os.File  // a pidfd of the calling process
+	ids     idMapping // of the container's user namespace
 	group   *cgroup.Entrance
 
-	files []*os.File // to close in the end
+	crossing *crossing     // nil for a program that is executed at once
+	made     *cgroup.Group // the program's group, if it was not there
+	hooked   bool          // the first hooks have been run, if there are any
+	files    []*os.File    // to close in the end
 }
 
 func (l *launch) close() {
@@ -73,6 +76,11 @@ func (l *launch) prepare() (err error) {
 	if err := setLabels(spec.Process); err != nil {
 		return err
 	}
+	if spec.Root != nil || l.inside != nil {
+		if err := newKeyring(); err != nil {
+			return err
+		}
+	}
 	if err := l.prepareLinux(spec.Linux); err != nil {
 		return err
 	}
@@ -94,7 +102,7 @@ func (l *launch) prepareLinux(linux *specs.Linux) (err error) {
 		return err
 	}
 	if len(linux.UIDMappings) > 0 {
-		if l.userns, err = newUserNamespace(linux.UIDMappings, linux.GIDMappings); err != nil {
+		if l.userns, err = newUserNamespace(l.ids); err != nil {
 			return err
 		}
 	}
@@ -117,11 +125,33 @@ func (l *launch) makeGroup() error {
 		return fmt.Errorf("linux.cgroupsPath: %w", err)
 	}
 	if l.inside == nil {
+		made := !isThere(g)
 		if err := g.Create(l.spec.Linux.Resources); err != nil {
 			return err
 		}
+		if made {
+			l.made = g
+		}
 	}
 	l.group, err = g.Entrance()
+	return err
+}
+
+// isThere reports whether a group is there, in whichever hierarchy.
+func isThere(g *cgroup.Group) bool {
+	return slices.ContainsFunc(g.Views(), func(v cgroup.View) bool {
+		_, err := os.Stat(v.Dir)
+		return !errors.Is(err, fs.ErrNotExist)
+	})
+}
+
+// undo takes back what a start that failed has done and that does not end with it.
+func (l *launch) undo() error {
+	l.afterEnd()
+	if l.made == nil {
+		return nil
+	}
+	_, err := l.made.RemoveEmpty()
 	return err
 }
 
@@ -133,13 +163,11 @@ func (l *launch) launch(ctx context.Context, entry *sandbox.Entry, p *Process) e
 	if err := l.build(ctx, entry); err != nil {
 		return err
 	}
-	if l.spec.Process.Terminal {
-		if err := l.openTerminal(p); err != nil {
-			return fmt.Errorf("open terminal: %w", err)
-		}
+	if err := l.openFiles(entry, p); err != nil {
+		return err
 	}
 	if l.root != nil && l.inside == nil {
-		if err := l.root.pivot(); err != nil {
+		if err := l.root.finish(); err != nil {
 			return err
 		}
 	}
@@ -151,9 +179,24 @@ func (l *launch) launch(ctx context.Context, entry *sandbox.Entry, p *Process) e
 	if err != nil {
 		return err
 	}
-	flags := uint64(l.ns.fresh & born)
-	child, err := program.Begin(flags, spawn.Inherit)
+	if err := l.spawn(ctx, program, gate, p); err != nil {
+		return err
+	}
+	if l.crossing != nil {
+		if err := l.crossing.executed(ctx, l.proc.host, p.PID()); err != nil {
+			return errors.Join(err, p.discard())
+		}
+	}
+	return setOOM(p, l.spec.Process.OOMScoreAdj)
+}
+
+// spawn makes the program's process.
+func (l *launch) spawn(ctx context.Context, program *spawn.Program, gate *gate, p *Process) error {
+	child, err := program.Begin(uint64(l.ns.fresh&born), spawn.Inherit)
 	if err != nil {
+		if l.inside != nil && proc.Exited(l.inside) {
+			return proc.ErrGone // nobody is born any more where process 1 has ended
+		}
 		return err
 	}
 	p.identity, err = proc.IdentifyChild(l.proc.host, child.PID)
@@ -174,14 +217,14 @@ func (l *launch) launch(ctx context.Context, entry *sandbox.Entry, p *Process) e
 	if err != nil {
 		return errors.Join(err, p.discard())
 	}
-	return setOOM(p, l.spec.Process.OOMScoreAdj)
+	return nil
 }
 
 // build makes the program's surroundings.
 func (l *launch) build(ctx context.Context, entry *sandbox.Entry) error {
 	switch {
 	case l.inside != nil:
-		return l.join()
+		return l.join(entry)
 	case l.root == nil:
 		return l.buildOnHost(ctx, entry)
 	}
@@ -192,6 +235,22 @@ func (l *launch) build(ctx context.Context, entry *sandbox.Entry) error {
 		return err
 	}
 	return l.root.build(entry, l.ns)
+}
+
+// openFiles opens what the program is given: its terminal or its null devices, and
+// how it is executed.
+func (l *launch) openFiles(entry *sandbox.Entry, p *Process) (err error) {
+	if l.spec.Process.Terminal {
+		if err := l.openTerminal(p); err != nil {
+			return fmt.Errorf("process.terminal: %w", err)
+		}
+	} else if err := p.streams.fill(func() (*os.File, error) { return l.openNull(entry) }); err != nil {
+		return err
+	}
+	if l.root != nil && l.opts.Init == nil {
+		l.crossing, err = l.newCrossing()
+	}
+	return err
 }
 
 // enter moves the calling thread into the program's namespaces.
@@ -207,94 +266,6 @@ func (l *launch) enter(entry *sandbox.Entry) error {
 		}
 	}
 	return setHostname(l.spec)
-}
-
-// openTerminal makes the program's terminal: the container's own if it has a
-// devpts(5), else one of the host's.
-func (l *launch) openTerminal(p *Process) error {
-	var master, slave *os.File
-	var err error
-	if l.root != nil && hasPTS(l.root.mounts) {
-		master, slave, err = openConsole(l.root.root, l.root.dev)
-	} else if master, err = os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0); err == nil {
-		master, slave, err = openPTY(master)
-	}
-	if err != nil {
-		return err
-	}
-	p.console = master
-	if p.streams, err = terminalStreams(l.spec.Process, l.opts.IO, master, slave); err != nil {
-		master.Close()
-		slave.Close()
-	}
-	return err
-}
-
-// A gate is where the child waits until it is known to others.
-type gate struct{ read, write *os.File }
-
-func (l *launch) newGate() (*gate, error) {
-	if l.opts.Born == nil && l.spec.Hooks == nil {
-		return nil, nil
-	}
-	r, w, err := os.Pipe()
-	if err != nil {
-		return nil, err
-	}
-	l.files = append(l.files, r, w)
-	return &gate{r, w}, nil
-}
-
-// calls has the child wait, and end if its parent does.
-func (g *gate) calls(p *spawn.Program) {
-	if g == nil {
-		return
-	}
-	p.Call("wait for parent", unix.SYS_CLOSE, g.write.Fd())
-	p.Expect("wait for parent", 1, unix.SYS_READ, g.read.Fd(), spawn.Pointer(p, new([1]byte)), 1)
-}
-
-// atGate does what is to be done while the child waits, and lets it go on, or not.
-func (l *launch) atGate(ctx context.Context, child proc.Identity, g *gate) error {
-	if g == nil {
-		return nil
-	}
-	defer g.write.Close()
-	defer g.read.Close()
-	done := make(chan error)
-	go func() { // on a thread that sees the host's files
-		err := l.beforeStart(ctx, child.PID)
-		if err == nil && l.opts.Born != nil {
-			err = l.opts.Born(child)
-		}
-		done <- err
-	}()
-	err := <-done
-	if err == nil {
-		_, err = g.write.Write([]byte{1})
-	}
-	return err
-}
-
-// afterStart runs the hooks that come when the program runs.
-func (l *launch) afterStart(ctx context.Context, p *Process) error {
-	h := l.spec.Hooks
-	if h == nil {
-		return nil
-	}
-	return runHooks(ctx, "poststart", h.Poststart, l.state(specs.StateRunning, p.PID()))
-}
-
-// poststop returns what runs the hooks that come after the program's end; nil if
-// there are none. Their errors are nobody's.
-func (l *launch) poststop(pid int) func() {
-	h := l.spec.Hooks
-	if h == nil || len(h.Poststop) == 0 {
-		return nil
-	}
-	return func() {
-		_ = runHooks(context.Background(), "poststop", h.Poststop, l.state(specs.StateStopped, pid))
-	}
 }
 
 // setOOM is setOOMScoreAdj from a thread that sees the host's /proc.
@@ -317,47 +288,4 @@ func (p *Process) discard() error {
 	}
 	_, werr := await(p.pidfd)
 	return errors.Join(err, werr, p.pidfd.Close())
-}
-
-// DefaultPath is where programs are looked for if their environment has no PATH.
-const DefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-// candidates are the paths to try for a program; but where the calling thread sees
-// that there is nothing, the child need not try.
-func candidates(s *specs.Process) []string {
-	if strings.Contains(s.Args[0], "/") {
-		return []string{s.Args[0]}
-	}
-	paths := slices.DeleteFunc(searchPaths(s), func(p string) bool { return unix.Access(p, unix.F_OK) == unix.ENOENT })
-	if len(paths) == 0 {
-		paths = []string{s.Args[0]}
-	}
-	return paths
-}
-
-// searchPaths are the paths at which execvp(3) looks for a program.
-func searchPaths(s *specs.Process) []string {
-	name := s.Args[0]
-	if strings.Contains(name, "/") {
-		if !path.IsAbs(name) {
-			name = path.Join(s.Cwd, name)
-		}
-		return []string{name}
-	}
-	list := DefaultPath
-	for _, e := range s.Env {
-		if v, ok := strings.CutPrefix(e, "PATH="); ok {
-			list = v
-		}
-	}
-	var paths []string
-	for dir := range strings.SplitSeq(list, ":") {
-		// An empty entry is the working directory.
-		p := path.Join(s.Cwd, dir, name)
-		if path.IsAbs(dir) {
-			p = path.Join(dir, name)
-		}
-		paths = append(paths, p)
-	}
-	return paths
 }

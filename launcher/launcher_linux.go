@@ -67,7 +67,7 @@ func Launch(ctx context.Context, pod *sandbox.Sandbox, spec *specs.Spec, opts Op
 	err := check(spec)
 	if err == nil {
 		var p *Process
-		l := &launch{spec: spec, opts: opts}
+		l := &launch{spec: spec, opts: opts, ids: mapping(spec)}
 		if p, err = l.start(ctx, pod.Enter); err == nil {
 			return p, nil
 		}
@@ -94,12 +94,18 @@ func (l *launch) start(ctx context.Context, enter func(context.Context) (*sandbo
 	}
 	if err != nil {
 		p.streams.abandon()
-		return nil, err
+		return nil, errors.Join(err, l.undo())
 	}
-	p.poststop = l.poststop(p.PID())
+	p.poststop = l.afterEnd
 	p.streams.begin()
 	go p.finish()
-	return p, l.afterStart(ctx, p)
+	if err := l.afterStart(ctx, p); err != nil {
+		_ = p.Signal(unix.SIGKILL)
+		<-p.ended
+		_, _ = p.Wait(ctx)
+		return nil, err
+	}
+	return p, nil
 }
 
 // run starts the program in the entry that it is given, unless that is nil, and

@@ -26,6 +26,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if os.Args[0] == insideName {
+		os.Exit(inside(os.Args[1:]))
+	}
 	testenv.Private()
 	if root := os.Getenv("PODBOX_TEST_RUN"); root != "" {
 		runForever(root)
@@ -61,7 +64,7 @@ func newPod(t testing.TB, spec sandbox.Spec) *sandbox.Sandbox {
 	if err := os.Chmod(root, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	rt, err := sandbox.Open(sandbox.Options{Root: root})
+	rt, err := sandbox.Open(sandbox.Options{Root: root, StateDir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package launcher
 
 import (
 	"fmt"
+	"os"
 	"path"
 	"strings"
 
@@ -24,7 +25,8 @@ type mount struct {
 	rec     bool   // of a bind mount: with all that is mounted below
 	subPath string // of a volume
 	idmap   bool
-	idmaps  [2][]specs.LinuxIDMapping // users, groups
+	ids     idMapping // what it is mapped to
+	recMap  bool      // with all that is mounted below
 
 	attrs       mnt.Attrs // of the mount
 	recAttrs    mnt.Attrs // of it and all that is mounted below
@@ -32,7 +34,9 @@ type mount struct {
 	recProp     bool
 	options     []mnt.Option // of the filesystem
 
-	views []cgroupView // of a mount of cgroups
+	tree   *os.File     // what is mounted
+	placed bool         // it is attached
+	views  []cgroupView // of a mount of cgroups
 }
 
 // isCgroup reports whether a mount is of the container's cgroup.
@@ -43,7 +47,7 @@ func parseMount(m *specs.Mount) (*mount, error) {
 	if !path.IsAbs(m.Destination) || strings.ContainsRune(m.Destination+m.Source, 0) {
 		return nil, fmt.Errorf("destination %q: %w: want an absolute path", m.Destination, ErrInvalid)
 	}
-	p := &mount{dest: path.Clean(m.Destination), fstype: m.Type, source: m.Source, idmaps: [2][]specs.LinuxIDMapping{m.UIDMappings, m.GIDMappings}}
+	p := &mount{dest: path.Clean(m.Destination), fstype: m.Type, source: m.Source, ids: idMapping{m.UIDMappings, m.GIDMappings}}
 	for _, o := range m.Options {
 		if err := p.option(o); err != nil {
 			return nil, err
@@ -63,15 +67,51 @@ func parseMount(m *specs.Mount) (*mount, error) {
 		if !p.bind {
 			return nil, fmt.Errorf("type: %w: empty", ErrInvalid)
 		}
-	case p.subPath != "" && p.fstype != VolumeType:
-		return nil, fmt.Errorf("option subpath: %w: for volumes", ErrInvalid)
 	case p.fstype == VolumeType && p.source == "":
 		return nil, fmt.Errorf("source: %w: want the name of a volume", ErrInvalid)
-	}
-	if p.idmap && len(p.idmaps[0]) == 0 || len(p.idmaps[0]) > 0 != (len(p.idmaps[1]) > 0) {
+	case len(p.ids.uids) > 0 != (len(p.ids.gids) > 0):
 		return nil, fmt.Errorf("uidMappings, gidMappings: %w: want both", ErrInvalid)
 	}
-	return p, nil
+	if p.subPath != "" && p.fstype != VolumeType {
+		return nil, fmt.Errorf("option subpath: %w: for volumes", ErrInvalid)
+	}
+	// What is mapped without a word in the options is mapped too.
+	p.idmap = p.idmap || p.ids.some()
+	if p.bind {
+		return p, nil
+	}
+	// There is nothing below a new mount.
+	p.attrs.Add(p.recAttrs.Set, p.recAttrs.Clear)
+	return p, p.checkNew()
+}
+
+// checkNew reports what is said of a mount that is none of a file or a directory that
+// are there, and cannot be done.
+func (p *mount) checkNew() error {
+	switch {
+	case p.idmap:
+		return fmt.Errorf("option idmap: %w but of a bind mount", ErrNotSupported)
+	case p.isCgroup() && len(p.options) > 0:
+		return fmt.Errorf("option %s: %w of the container's own cgroup", p.options[0].Key, ErrNotSupported)
+	case p.fstype == "proc" && p.propagation != 0:
+		return fmt.Errorf("propagation: %w of a mount of proc", ErrNotSupported)
+	}
+	return nil
+}
+
+// inherit has a mount that is to be mapped, but not how, be mapped as the container's
+// user namespace is.
+func (p *mount) inherit(l *specs.Linux) error {
+	if !p.idmap || p.ids.some() {
+		return nil
+	}
+	if l != nil {
+		p.ids = idMapping{l.UIDMappings, l.GIDMappings}
+	}
+	if !p.ids.some() {
+		return fmt.Errorf("option idmap: %w: need uidMappings, or a user namespace", ErrInvalid)
+	}
+	return nil
 }
 
 // An attrOption is an option that sets, or clears, attributes of a mount.
@@ -117,7 +157,7 @@ func (p *mount) option(o string) error {
 		p.bind, p.rec = true, true
 	case o == "defaults":
 	case o == "idmap" || o == "ridmap":
-		p.idmap = true
+		p.idmap, p.recMap = true, o == "ridmap"
 	case key == "subpath" && valued:
 		p.subPath = value
 	case key == "" || key == "source":

@@ -182,10 +182,10 @@ func (r *rootfs) place(entry *sandbox.Entry, root string) (err error) {
 			return fmt.Errorf("mount /dev/shm: %w", err)
 		}
 	}
-	for i, m := range r.mounts {
-		dir, err := isDir(r.trees[i])
+	for _, m := range r.mounts {
+		dir, err := isDir(m.tree)
 		if err == nil {
-			err = r.cover(r.trees[i], m.dest, dir)
+			err = r.cover(m, dir)
 		}
 		if err != nil {
 			return fmt.Errorf("mount %s: %w", m.dest, err)

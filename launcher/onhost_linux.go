@@ -65,20 +65,17 @@ func (l *launch) buildOnHost(ctx context.Context, entry *sandbox.Entry) error {
 // is a place for them, or it fails; those that every member has as far as there is.
 func (r *rootfs) onHost() error {
 	for i, m := range r.mounts {
-		tree := r.trees[i]
-		if tree == nil {
-			fs, err := mnt.New(m.fstype, int(m.attrs.Set), m.fsOptions()...)
-			if err != nil {
+		if m.tree == nil {
+			var err error
+			if m.tree, err = mnt.New(m.fstype, int(m.attrs.Set), m.fsOptions()...); err != nil {
 				return fmt.Errorf("mount %s: %w", m.dest, err)
 			}
-			defer fs.Close()
-			tree = fs
 		}
 		place := mnt.Attach
 		if i >= len(r.spec.Mounts) {
 			place = attach
 		}
-		if err := place(tree, m.dest); err != nil {
+		if err := place(m.tree, m.dest); err != nil {
 			return fmt.Errorf("mount %s: %w", m.dest, err)
 		}
 	}

@@ -86,6 +86,10 @@ func (o Other) launch(ctx context.Context, pod *sandbox.Sandbox, spec *specs.Spe
 		if p.streams, err = openStreams(opts.IO); err != nil {
 			return nil, err
 		}
+		// The runtime gives the container its own instead.
+		if err := p.streams.fill(func() (*os.File, error) { return os.OpenFile(os.DevNull, os.O_RDWR, 0) }); err != nil {
+			return nil, err
+		}
 		create.IO = childFiles{files: p.streams.child}
 		if err := o.create(ctx, opts.ID, create); err != nil {
 			p.streams.abandon()
@@ -170,6 +174,9 @@ func (o Other) remove(id string) error {
 // writeBundle writes the configuration that the runtime is given.
 func (o Other) writeBundle(pod *sandbox.Sandbox, spec *specs.Spec) error {
 	s := *spec
+	// What is new in later ones, the runtime may not know anyway; some refuse the
+	// number alone.
+	s.Version = "1.0.2"
 	linux := specs.Linux{}
 	if s.Linux != nil {
 		linux = *s.Linux

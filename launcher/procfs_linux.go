@@ -18,7 +18,13 @@ type procfs struct {
 	attrs    uint64
 	options  []mnt.Option
 	readonly []string // paths in it, relative
-	masks    map[string]*os.File
+	masks    []procMask
+}
+
+// A procMask hides a path in a proc(5).
+type procMask struct {
+	rel  string
+	with *os.File // a detached mount of nothing
 }
 
 func (f *procfs) close() {
@@ -28,7 +34,7 @@ func (f *procfs) close() {
 		}
 	}
 	for _, m := range f.masks {
-		m.Close()
+		m.with.Close()
 	}
 }
 
@@ -69,8 +75,23 @@ func (f *procfs) has(rel string) (is, dir bool, err error) {
 	return err == nil, st.Mode&unix.S_IFMT == unix.S_IFDIR, os.NewSyscallError("fstatat", err)
 }
 
+// setReadonly prepares to make a path in it read-only.
+func (f *procfs) setReadonly(rel string) {
+	if rel == "." {
+		// Another mount on top would hide what is masked below.
+		f.attrs |= unix.MOUNT_ATTR_RDONLY
+		return
+	}
+	f.readonly = append(f.readonly, rel)
+}
+
 // mask prepares to hide a path in it.
 func (f *procfs) mask(rel string) error {
+	for _, m := range f.masks {
+		if _, hidden := below(rel, m.rel); hidden || m.rel == "." {
+			return nil
+		}
+	}
 	is, dir, err := f.has(rel)
 	if err != nil || !is {
 		return err
@@ -79,10 +100,7 @@ func (f *procfs) mask(rel string) error {
 	if err != nil {
 		return err
 	}
-	if f.masks == nil {
-		f.masks = make(map[string]*os.File)
-	}
-	f.masks[rel] = m
+	f.masks = append(f.masks, procMask{rel, m})
 	return nil
 }
 
@@ -157,16 +175,16 @@ func (f *procfs) readonlyCalls(p *spawn.Program, empty uintptr) error {
 }
 
 func (f *procfs) maskCalls(p *spawn.Program, empty uintptr, high func(*os.File) (uintptr, error)) error {
-	for rel, m := range f.masks {
-		path, err := p.String(rel)
+	for _, m := range f.masks {
+		path, err := p.String(m.rel)
 		if err != nil {
 			return err
 		}
-		fd, err := high(m)
+		fd, err := high(m.with)
 		if err != nil {
 			return err
 		}
-		p.Call("mask /proc/"+rel, unix.SYS_MOVE_MOUNT, fd, empty, procFD, path, unix.MOVE_MOUNT_F_EMPTY_PATH)
+		p.Call("mask /proc/"+m.rel, unix.SYS_MOVE_MOUNT, fd, empty, procFD, path, unix.MOVE_MOUNT_F_EMPTY_PATH)
 	}
 	return nil
 }

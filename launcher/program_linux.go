@@ -3,10 +3,10 @@ package launcher
 import (
 	"os"
 
-	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"github.com/podbox/podbox/internal/spawn"
+	"github.com/podbox/podbox/launcher/internal/doorstep"
 )
 
 // program is what the child does between clone and exec.
@@ -24,12 +24,21 @@ func (l *launch) program(files []*os.File, g *gate) (*spawn.Program, error) {
 		// Before it does anything else.
 		p.InCgroups(l.group.Into, l.group.Tasks)
 	}
-	g.calls(p)
+	if err := l.gateCalls(p, g); err != nil {
+		return nil, err
+	}
 	if err := l.streamCalls(p, files); err != nil {
 		return nil, err
 	}
 	if err := l.proc.calls(p, l.high); err != nil {
 		return nil, err
+	}
+	if l.crossing != nil {
+		fd, err := l.high(l.crossing.write)
+		if err != nil {
+			return nil, err
+		}
+		p.Call("keep the status pipe", unix.SYS_DUP3, fd, doorstep.StatusFD, 0)
 	}
 	limits(p, l.ns.joins(unix.CLONE_NEWPID), spec.Process.Rlimits)
 	schedule(p, spec.Process, spec.Linux)
@@ -90,11 +99,6 @@ func (l *launch) streamCalls(p *spawn.Program, files []*os.File) error {
 func (l *launch) lateNamespaces(p *spawn.Program) error {
 	if l.ns.fresh&unix.CLONE_NEWCGROUP != 0 {
 		p.Call("new cgroup namespace", unix.SYS_UNSHARE, unix.CLONE_NEWCGROUP)
-	}
-	if l.root != nil {
-		// What is in the session's keyring is the host's; keyrings(7).
-		const joinSessionKeyring = 1
-		p.Try("new session keyring", unix.SYS_KEYCTL, joinSessionKeyring, 0)
 	}
 	if l.userns == nil {
 		return nil
@@ -164,20 +168,37 @@ func dieWith(p *spawn.Program, parent uintptr) {
 	p.Expect("find the parent alive", 0, unix.SYS_PPOLL, fd, 1, now, 0, 0)
 }
 
+// exec has the child execute the program: a container's by way of an init, or of a
+// doorstep.
 func (l *launch) exec(p *spawn.Program) error {
 	s := l.spec.Process
-	if l.opts.Init == nil {
-		return p.Exec(candidates(s), s.Args, s.Env)
+	switch {
+	case l.opts.Init != nil:
+		return l.execInit(p)
+	case l.crossing == nil:
+		paths, err := candidates(s)
+		if err != nil {
+			return err
+		}
+		return p.Exec(paths, s.Args, s.Env)
+	}
+	fd, err := l.high(l.crossing.program)
+	if err != nil {
+		return err
+	}
+	return p.ExecFD(int(fd), doorstep.Args(l.crossing.paths, s.Args), s.Env)
+}
+
+func (l *launch) execInit(p *spawn.Program) error {
+	s := l.spec.Process
+	// What the init finds wrong it can say by its exit status only.
+	path, err := executable(s)
+	if err != nil {
+		return err
 	}
 	fd, err := l.high(l.opts.Init)
 	if err != nil {
 		return err
 	}
-	return p.ExecFD(int(fd), append([]string{"init", "--"}, initArgs(s)...), s.Env)
-}
-
-// initArgs are the program and its arguments as an init is given them.
-func initArgs(s *specs.Process) []string {
-	paths := candidates(s)
-	return append([]string{paths[0]}, s.Args[1:]...)
+	return p.ExecFD(int(fd), append([]string{"init", "--", path}, s.Args[1:]...), s.Env)
 }

@@ -63,12 +63,7 @@ func capabilitySets(c *specs.LinuxCapabilities) (*capSets, error) {
 // it shall have.
 func become(p *spawn.Program, u specs.User, caps *capSets) {
 	if caps != nil {
-		for n := range capabilityNames {
-			if caps.bounding&(1<<n) == 0 {
-				// EINVAL: a capability that the kernel does not know.
-				p.Try("drop capability "+capabilityNames[n], unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, uintptr(n), 0, 0, 0)
-			}
-		}
+		bound(p, caps.bounding)
 		p.Call("keep capabilities", unix.SYS_PRCTL, unix.PR_SET_KEEPCAPS, 1, 0, 0, 0)
 	}
 	var groups uintptr
@@ -99,6 +94,37 @@ func become(p *spawn.Program, u specs.User, caps *capSets) {
 			p.Call("raise ambient "+capabilityNames[n], unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_RAISE, uintptr(n), 0, 0)
 		}
 	}
+}
+
+// bound takes from the child's bounding set what it shall not have, also what
+// capabilities(7) has no name for yet: root gets all of that set when it executes a
+// program.
+func bound(p *spawn.Program, keep uint64) {
+	for n := range 64 {
+		has, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, uintptr(n), 0, 0, 0)
+		if err != nil { // the kernel knows no more
+			return
+		}
+		if has == 0 || keep&(1<<n) != 0 {
+			continue
+		}
+		name := fmt.Sprint("number ", n)
+		if n < len(capabilityNames) {
+			name = capabilityNames[n]
+		}
+		p.Call("drop capability "+name, unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, uintptr(n), 0, 0, 0)
+	}
+}
+
+// newKeyring gives the calling thread, and what is born from it, a session keyring of
+// its own: what is in that which it has is the host's; keyrings(7).
+func newKeyring() error {
+	_, err := unix.KeyctlInt(unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0)
+	switch err {
+	case nil, unix.ENOSYS, unix.EPERM: // without them, or where we may not have one
+		return nil
+	}
+	return fmt.Errorf("new session keyring: %w", os.NewSyscallError("keyctl", err))
 }
 
 // A filter is a seccomp program in the form in which the kernel takes it.

@@ -4,14 +4,14 @@ import (
 	"errors"
 	"io"
 	"os"
+	"slices"
 	"sync"
 
-	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
 
 // IO is where a program's input comes from and its output goes to. A nil field is
-// the null device. An *os.File is handed to the program itself, without a copy in
+// the null device, as is a file that is it: in a container, the container's own. An *os.File is handed to the program itself, without a copy in
 // between, unless it has a terminal; of anything else the launcher copies. A
 // program with a terminal has its error output on Stdout.
 type IO struct {
@@ -22,7 +22,7 @@ type IO struct {
 
 // streams are the two sides of a program's input and output.
 type streams struct {
-	child []*os.File // its descriptors 0, 1, 2
+	child []*os.File // its descriptors 0, 1, 2; nil for a null device until fill
 	close []*os.File // those of child that are ours to close after the start
 	ours  []*os.File // our sides
 	copy  []func() error
@@ -53,20 +53,42 @@ func openStreams(stdio IO) (_ *streams, err error) {
 	return s, s.addOutput(stdio.Stderr)
 }
 
-func (s *streams) null(flag int) error {
-	f, err := os.OpenFile(os.DevNull, flag, 0)
+// fill opens the null device where the program is to have that.
+func (s *streams) fill(null func() (*os.File, error)) error {
+	if !slices.Contains(s.child, nil) {
+		return nil
+	}
+	f, err := null()
 	if err != nil {
 		return err
 	}
-	s.child, s.close = append(s.child, f), append(s.close, f)
+	s.close = append(s.close, f)
+	for i := range s.child {
+		if s.child[i] == nil {
+			s.child[i] = f
+		}
+	}
 	return nil
 }
 
+// isNull reports whether a file is the null device: the program gets its own. By a
+// descriptor of the host's it could change the mode of that.
+func isNull(f *os.File) bool {
+	var st unix.Stat_t
+	return unix.Fstat(int(f.Fd()), &st) == nil && isNullDevice(&st)
+}
+
+func isNullDevice(st *unix.Stat_t) bool {
+	return st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == unix.Mkdev(1, 3)
+}
+
 func (s *streams) addInput(r io.Reader) error {
-	if r == nil {
-		return s.null(os.O_RDONLY)
+	f, ok := r.(*os.File)
+	if r == nil || ok && isNull(f) {
+		s.child = append(s.child, nil)
+		return nil
 	}
-	if f, ok := r.(*os.File); ok {
+	if ok {
 		s.child = append(s.child, f)
 		return nil
 	}
@@ -89,10 +111,12 @@ func (s *streams) addInput(r io.Reader) error {
 }
 
 func (s *streams) addOutput(w io.Writer) error {
-	if w == nil {
-		return s.null(os.O_WRONLY)
+	f, ok := w.(*os.File)
+	if w == nil || ok && isNull(f) {
+		s.child = append(s.child, nil)
+		return nil
 	}
-	if f, ok := w.(*os.File); ok {
+	if ok {
 		s.child = append(s.child, f)
 		return nil
 	}
@@ -112,18 +136,10 @@ func (s *streams) addOutput(w io.Writer) error {
 }
 
 // terminalStreams connects the master side of a program's terminal.
-func terminalStreams(p *specs.Process, stdio IO, master, slave *os.File) (*streams, error) {
-	// The program may open it by its name.
-	err := slave.Chown(int(p.User.UID), -1)
-	if size := p.ConsoleSize; size != nil && err == nil {
-		err = resize(master, uint16(size.Width), uint16(size.Height))
-	}
-	if err != nil {
-		return nil, err
-	}
+func terminalStreams(stdio IO, master, slave *os.File) *streams {
 	s := masterStreams(stdio, master)
 	s.child, s.close = []*os.File{slave, slave, slave}, []*os.File{slave}
-	return s, nil
+	return s
 }
 
 // masterStreams copies between a program's terminal and its streams.
@@ -153,27 +169,6 @@ func masterStreams(stdio IO, master *os.File) *streams {
 		return err
 	})
 	return s
-}
-
-// openPTY returns both sides of the new pseudoterminal whose master side is open
-// already. The slave side is taken from that, not by a path, behind which there might
-// be another file (CVE-2025-52565).
-func openPTY(master *os.File) (_, slave *os.File, err error) {
-	if err := unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0); err != nil {
-		master.Close()
-		return nil, nil, os.NewSyscallError("ioctl TIOCSPTLCK", err)
-	}
-	fd, _, e := unix.Syscall(unix.SYS_IOCTL, master.Fd(), unix.TIOCGPTPEER, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC)
-	if e != 0 {
-		master.Close()
-		return nil, nil, os.NewSyscallError("ioctl TIOCGPTPEER", e)
-	}
-	return master, os.NewFile(fd, "pts"), nil
-}
-
-func resize(master *os.File, width, height uint16) error {
-	ws := &unix.Winsize{Col: width, Row: height}
-	return os.NewSyscallError("ioctl TIOCSWINSZ", unix.IoctlSetWinsize(int(master.Fd()), unix.TIOCSWINSZ, ws))
 }
 
 // begin closes the program's side, and starts to copy.

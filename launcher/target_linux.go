@@ -72,13 +72,14 @@ func isDir(f *os.File) (bool, error) {
 }
 
 func makeDir(root *os.File, unsafePath string) (*os.File, error) {
-	// Mostly only the last one is missing, in a directory that is ours.
-	parent, err := openIn(root, path.Dir(unsafePath), unix.O_PATH|unix.O_DIRECTORY, 0)
+	// Mostly only the last one is missing, in a directory that is ours. Nothing is
+	// cleaned: what is before a ".." may be a link.
+	dir, name := path.Split(unsafePath)
+	parent, err := openIn(root, dir+".", unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return pathrs.MkdirAllHandle(root, unsafePath, 0o755)
 	}
 	defer parent.Close()
-	name := path.Base(unsafePath)
 	if err := unix.Mkdirat(int(parent.Fd()), name, 0o755); err != nil {
 		return pathrs.MkdirAllHandle(root, unsafePath, 0o755) // which tells why not
 	}
@@ -88,12 +89,12 @@ func makeDir(root *os.File, unsafePath string) (*os.File, error) {
 // makeFile makes an empty file. Where a link is that leads to none yet, as
 // /etc/resolv.conf often is, it makes that.
 func makeFile(root *os.File, unsafePath string, links int) (*os.File, error) {
-	parent, err := makeDir(root, path.Dir(unsafePath))
+	dir, name := path.Split(unsafePath)
+	parent, err := makeDir(root, dir+".")
 	if err != nil {
 		return nil, err
 	}
 	defer parent.Close()
-	name := path.Base(unsafePath)
 	fd, err := unix.Openat(int(parent.Fd()), name, unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o644)
 	if err == nil {
 		unix.Close(fd)
@@ -101,7 +102,7 @@ func makeFile(root *os.File, unsafePath string, links int) (*os.File, error) {
 		return nil, &os.PathError{Op: "create", Path: unsafePath, Err: err}
 	} else if link, err := readlink(parent, name); err == nil && links > 0 {
 		if !path.IsAbs(link) {
-			link = path.Join(path.Dir(unsafePath), link)
+			link = dir + link
 		}
 		return makeFile(root, link, links-1)
 	}

@@ -16,7 +16,7 @@ import (
 
 // newUserNamespace makes a user namespace with these mappings. A child is born in
 // it, and lives until it is open here; it ends by itself if we do.
-func newUserNamespace(uids, gids []specs.LinuxIDMapping) (*os.File, error) {
+func newUserNamespace(ids idMapping) (*os.File, error) {
 	read, write, err := os.Pipe()
 	if err != nil {
 		return nil, err
@@ -38,7 +38,7 @@ func newUserNamespace(uids, gids []specs.LinuxIDMapping) (*os.File, error) {
 		runtime.KeepAlive(&p)
 	}()
 	dir := fmt.Sprintf("/proc/%d/", child.PID)
-	for file, maps := range map[string][]specs.LinuxIDMapping{"uid_map": uids, "gid_map": gids} {
+	for file, maps := range map[string][]specs.LinuxIDMapping{"uid_map": ids.uids, "gid_map": ids.gids} {
 		if err := os.WriteFile(dir+file, idMap(maps), 0); err != nil {
 			if errors.Is(err, unix.EINVAL) {
 				err = fmt.Errorf("%w: ranges that overlap, or too many: %w", ErrInvalid, err)
