@@ -2,18 +2,21 @@
 #
 # Shows what podbox is for, on real programs: separate processes meet in a pod by
 # every means that the members of a pod have, the pod survives the death of
-# everything in it, pods reach each other, and a removed pod leaves nothing.
+# everything in it, and pods reach each other; then the same with containers, which
+# have roots of their own, are restarted when they are killed, limited, and stopped
+# in order; and removed pods leave nothing.
 #
 # usage: hack/demo.sh        after building bin/podbox and bin/podtalk (make demo)
 #
 # It needs root (and asks sudo for it), bash, coreutils and the kernel; no network
-# and no image. It makes the pods demo-a and demo-b and removes them, also when it
-# is interrupted or a step fails.
+# and no image. redis-server and nginx, or busybox, are shown too if they are
+# installed. It makes the pods demo-a, demo-b and demo-c and removes them, also when
+# it is interrupted or a step fails.
 
 set -euo pipefail
 shopt -s globstar nullglob dotglob
 
-readonly A=demo-a B=demo-b
+readonly A=demo-a B=demo-b C=demo-c
 readonly key=0x706f64 # of the System V objects: "pod"
 
 hack=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -50,7 +53,7 @@ show() {
 	local ms=$1 line='' word
 	shift
 	for word; do
-		[[ $word == *[\ \{]* ]] && word="'$word'"
+		[[ $word == *[\ \{\;]* ]] && word="'$word'"
 		line+=" $word"
 	done
 	printf '%s%8s%s  %s$%s%s\n' "$dim" "${ms:+$ms ms}" "$plain" "$bold" "$line" "$plain"
@@ -88,6 +91,14 @@ run() {
 	((status == 0)) || die "$1 $2 exited with status $status"
 }
 
+# background shows a command that prints the ID of what it leaves running, which
+# nobody wants to read.
+background() {
+	local t0=$EPOCHREALTIME
+	out=$("$@" 2>&1) || die "$out"
+	show "$(since "$t0")" "$@"
+}
+
 # pair runs both halves of a conversation in pods, as processes that know nothing
 # of each other: pair POD 'PODTALK ARGS' POD 'PODTALK ARGS'. The first receives; it
 # is started in the background. The second waits until it can be heard. What they
@@ -109,6 +120,47 @@ pair() {
 	indent "$(printf '%-*s' ${#first[0]} "${second[0]}")" "$sent"
 	((status1 == 0)) || die "${first[0]} exited with status $status1"
 	((status2 == 0)) || die "${second[0]} exited with status $status2"
+}
+
+# containers runs both halves of a conversation in containers of pod C, each with a
+# root in which there is nothing but podtalk: containers NAME 'PODTALK ARGS' NAME
+# 'PODTALK ARGS' [RUN FLAGS...]. The first receives, in the background. The second is
+# there while it speaks. What they printed is left in $received and $sent.
+containers() {
+	local -a first second flags=(--rootfs box "${@:5}")
+	read -ra first <<<"$2"
+	read -ra second <<<"$4"
+	background podbox run -d --name "$1" "${flags[@]}" "$C" -- /podtalk "${first[@]}"
+	local t0=$EPOCHREALTIME
+	sent=$(podbox run --rm --name "$3" "${flags[@]}" "$C" -- /podtalk "${second[@]}" 2>&1) || die "$sent"
+	show "$(since "$t0")" podbox run --rm --name "$3" "${flags[@]}" "$C" -- /podtalk "${second[@]}"
+	indent "$(printf '%-*s' ${#1} "$3")" "$sent"
+	[[ $(podbox wait -c "$1" "$C") == 0 ]] || die "container $1 has failed: $(podbox logs -c "$1" "$C" 2>&1)"
+	received=$(podbox logs -c "$1" "$C")
+	show '' podbox logs -c "$1" "$C"
+	indent "$(printf '%-*s' ${#3} "$1")" "$received"
+	podbox rm -c "$1" "$C"
+}
+
+# inside shows a podtalk command in a container of pod C: inside NAME ARGS...
+inside() { run podbox exec -c "$1" "$C" -- /podtalk "${@:2}"; }
+
+# of prints a field of a container of pod C: of NAME FIELD
+of() { podbox ps -a --format "{{if eq .Name \"$1\"}}{{.$2}}{{end}}" "$C" | grep .; }
+
+# restarted tells by its status whether a container has been.
+restarted() { [[ $(of "$1" Restarts) == 1 && $(of "$1" State) == running ]]; }
+
+# supervised tells whether it has a supervisor.
+supervised() { [[ $(of "$1" Supervised) == true ]]; }
+
+# again repeats a command until it succeeds, which some programs take a moment for.
+again() {
+	local deadline=$((SECONDS + 5))
+	until "$@" >/dev/null 2>&1; do
+		((SECONDS < deadline)) || die "$* still fails"
+		sleep 0.02
+	done
 }
 
 field() { podbox inspect "$1" --format "{{.$2}}"; }
@@ -167,12 +219,15 @@ world() {
 		echo "mount ${m[3]} on ${m[4]}"
 	done </proc/self/mountinfo
 	for f in /sys/fs/cgroup/**/; do
-		echo "cgroup ${f%/}"
+		# Those of pods that are recorded elsewhere (podbox --root) come and go.
+		[[ $f == */podbox-* ]] || echo "cgroup ${f%/}"
 	done
 	for f in /run/podbox/** /var/lib/podbox/** /run/netns/* /dev/shm/* /dev/mqueue/*; do
 		case $f in
-		# The installation's, not a pod's: its directories, and which address is next.
+		# The installation's, not a pod's: its directories, which address is next,
+		# and what has happened.
 		/run/podbox/ | /run/podbox/pods | /run/podbox/names | /run/podbox/leases | /run/podbox/leases/next-*) ;;
+		/run/podbox/events* | /var/lib/podbox/ | /var/lib/podbox/pods) ;;
 		*) echo "file $f" ;;
 		esac
 	done
@@ -197,9 +252,23 @@ left() {
 	[[ -z $new ]] || echo "$new"
 }
 
+# supervisor_of prints the process that supervises a pod.
+supervisor_of() {
+	local id f
+	local -a words
+	id=$(field "$1" ID)
+	for f in /proc/[0-9]*/cmdline; do
+		{ mapfile -d '' words <"$f"; } 2>/dev/null || continue
+		if [[ ${words[1]-} == supervise && ${words[-1]} == "$id" ]]; then
+			f=${f%/cmdline}
+			echo "${f##*/}"
+		fi
+	done
+}
+
 # --- beginning and end -------------------------------------------------------
 
-for pod in "$A" "$B"; do
+for pod in "$A" "$B" "$C"; do
 	if podbox exists "$pod" 2>/dev/null; then
 		echo "demo: there is a pod $pod already; remove it first: podbox rm -f $pod" >&2
 		exit 1
@@ -211,8 +280,8 @@ cleanup() {
 	local status=$? job
 	trap - EXIT
 	trap '' HUP INT PIPE TERM
-	for pod in "$A" "$B"; do
-		! podbox exists "$pod" 2>/dev/null || podbox rm -f "$pod" >/dev/null || status=1
+	for pod in "$A" "$B" "$C"; do
+		! podbox exists "$pod" 2>/dev/null || podbox rm -f -t 1 "$pod" >/dev/null || status=1
 	done
 	for job in $(jobs -p); do
 		kill "$job" 2>/dev/null || true
@@ -227,6 +296,7 @@ trap 'exit 141' PIPE # it was piped into head, or into a pager that was left
 trap 'exit 143' TERM
 
 began=$EPOCHREALTIME
+cd "$tmp"
 world | sort >"$tmp/before"
 
 # --- the demonstration -------------------------------------------------------
@@ -298,9 +368,129 @@ if [[ -n $ip6 ]]; then
 	pair "$A" 'tcp-serve [::]:8080' "$B" "tcp-dial [$ip6]:8080 pod-to-pod-on-IPv6"
 fi
 
-step 'Both are removed, and nothing is left' \
+step 'Containers have roots of their own, and talk in three ways' \
+	'Each "podbox run" is a container: it has a name, a record, processes and a root of' \
+	'its own - here one with a single file in it - the usual few capabilities and a' \
+	'filter of system calls. The first way to talk is a volume of the pod. A reader' \
+	'waits for a message; the writer is gone when another reader comes.'
+mkdir box www
+cp "$bin/podtalk" box/
+run podbox create --volume data --memory 512m --cpus 2 --pids-limit 500 "$C"
+containers reader 'file-read /data/message.txt' writer 'file-write /data/message.txt hello' -v data:/data
+run podbox run --rm --name late --rootfs box -v data:/data "$C" -- /podtalk file-read /data/message.txt
+[[ $received == hello && $out == hello ]] || die 'what was read is not what was written'
+
+echo
+indent '' 'The second is IPC: message queues, POSIX and System V, semaphores, shared memory.'
+containers consumer 'mq-consume /demo' producer 'mq-produce /demo 3'
+[[ $received == "$sent" ]] || die 'what was consumed is not what was produced'
+containers consumer "sysv-msg-consume $key" producer "sysv-msg-produce $key 3"
+[[ $received == "$sent" ]] || die 'what was consumed is not what was produced'
+containers waiter 'sem-wait demo' poster 'sem-post demo'
+containers reader 'shm-read demo' writer 'shm-write demo hello'
+
+echo
+indent '' 'The third is localhost. Either of the two is process 1 of its container.'
+containers server 'tcp-serve 127.0.0.1:8080' client 'tcp-dial 127.0.0.1:8080 hello'
+containers server 'udp-serve 127.0.0.1:8080' client 'udp-dial 127.0.0.1:8080 hello'
+
+step 'A container is killed, and replaced; the other one notices nothing' \
+	'The worker leaves something in a volume, a queue and shared memory. Its supervisor' \
+	'starts another one in its place.'
+background podbox run -d --name other --rootfs box "$C" -- /podtalk tcp-serve -timeout 1h -count 0 127.0.0.1:8080
+background podbox run -d --name worker --restart always --rootfs box -v data:/data "$C" -- /podtalk udp-serve -timeout 1h -count 0 127.0.0.1:8080
+inside worker file-write /data/kept in-the-volume
+inside worker sysv-msg-send "$key" in-the-queue
+inside worker shm-write kept in-shared-memory
+inside worker addresses
+who=$out other=$(of other PID)
+run podbox ps "$C"
+run kill -9 "$(of worker PID)"
+again restarted worker
+run podbox ps "$C"
+inside worker addresses
+[[ $out == "$who" ]] || die "name and addresses are not those of before"
+inside worker file-read /data/kept
+inside worker sysv-msg-recv "$key"
+inside worker shm-read kept
+inside worker tcp-dial 127.0.0.1:8080 are-you-still-there
+run podbox logs -c other "$C"
+[[ $(of other PID) == "$other" && $(of other Restarts) == 0 ]] || die 'the other container is not what it was'
+
+step 'The supervisor is killed: containers run on, and the next one takes them over' \
+	'What they write meanwhile waits in their pipes, and comes to the log then.'
+supervisor=$(supervisor_of "$C")
+run kill -9 "$supervisor"
+run podbox ps "$C"
+run podbox start "$C"
+again supervised other
+run podbox ps "$C"
+[[ $(supervisor_of "$C") != "$supervisor" && $(of other PID) == "$other" ]] || die 'the containers were not taken over'
+
+if command -v redis-server >/dev/null || command -v nginx >/dev/null || command -v busybox >/dev/null; then
+	step 'Programs of this machine run in containers whose root is its own, read-only' \
+		'They write to a volume, or to a directory in memory.'
+	machine=(--rootfs / --read-only)
+	if command -v nginx >/dev/null; then
+		cat >www/nginx.conf <<-END
+			daemon off; pid /tmp/pid; error_log stderr;
+			events {}
+			http {
+				access_log off; client_body_temp_path /tmp/body; proxy_temp_path /tmp/proxy;
+				fastcgi_temp_path /tmp/fastcgi; uwsgi_temp_path /tmp/uwsgi; scgi_temp_path /tmp/scgi;
+				server { listen 127.0.0.1:80; root /srv; }
+			}
+		END
+		www=(nginx -c /srv/nginx.conf)
+	else
+		www=(busybox httpd -f -p 127.0.0.1:80 -h /srv)
+	fi
+	echo "from ${www[0]}" >www/hello
+	ask="exec 3<>/dev/tcp/127.0.0.1/80; printf \"GET /hello HTTP/1.0\\r\\n\\r\\n\" >&3; tail -n 1 <&3"
+	background podbox run -d --name www "${machine[@]}" --tmpfs /tmp -v "$PWD/www:/srv:ro" "$C" -- "${www[@]}"
+	again podbox exec "$C" -- bash -c "$ask"
+	run podbox exec "$C" -- bash -c "$ask"
+	[[ $out == "from ${www[0]}" ]] || die 'it did not answer'
+	if command -v redis-server >/dev/null && command -v redis-cli >/dev/null; then
+		background podbox run -d --name db --restart always "${machine[@]}" -v data:/mnt "$C" -- redis-server --dir /mnt --appendonly yes
+		again podbox exec "$C" -- redis-cli ping
+		run podbox run --rm "${machine[@]}" "$C" -- redis-cli incr visits
+		run podbox kill -c db -s KILL "$C"
+		again restarted db
+		again podbox exec "$C" -- redis-cli ping
+		run podbox run --rm "${machine[@]}" "$C" -- redis-cli incr visits
+		[[ $out == 2 ]] || die 'it has lost what it knew'
+	fi
+	run podbox top "$C"
+fi
+
+step 'A container that wants more than it may have is ended, and nothing else' \
+	'The limits of the pod hold for all of its programs together, those of a container' \
+	'for this one.'
+run podbox stats --no-stream "$C"
+greedy=(podbox run --name greedy --memory 16m --rootfs / --read-only "$C" -- dd if=/dev/zero of=/dev/null bs=64M count=1)
+t0=$EPOCHREALTIME ended=0
+"${greedy[@]}" >"$tmp/greedy" 2>&1 || ended=$?
+show "$(since "$t0")" "${greedy[@]}"
+indent '' "exit status $ended"
+((ended == 137)) || die "it was not killed: $(<"$tmp/greedy")"
+run podbox ps -a "$C"
+[[ $(of greedy OOM) == true ]] || die 'not for want of memory'
+
+step 'A pod stops in order, and comes back with its containers' \
+	'The last one that was started is asked first. Address and volumes stay.'
+ip=$(field "$C" IP)
+moment=$(date -u +%FT%T.%NZ)
+run podbox stop -t 3 "$C"
+run podbox events --since "$moment" --stream=false --format '{{.Action}} {{.Container}}' "$C"
+run podbox start "$C"
+run podbox ps "$C"
+[[ $(field "$C" IP) == "$ip" ]] || die "the pod came back with another address than $ip"
+run podbox run --rm --rootfs box -v data:/data "$C" -- /podtalk file-read /data/kept
+
+step 'All are removed, and nothing is left' \
 	'What the machine had before the first step is compared with what it has now.'
-run podbox rm -f "$A" "$B"
+run podbox rm -f -t 3 "$A" "$B" "$C"
 leftovers=$(left)
 declare -A before=() after=()
 while read -r kind rest; do before[$kind]=$((${before[$kind]:-0} + 1)); done <"$tmp/before"
@@ -317,4 +507,4 @@ if [[ -n $leftovers ]]; then
 	die 'the machine is not what it was'
 fi
 
-printf '\n%s%d steps in %s ms. Nothing is left of the two pods.%s\n' "$green" "$steps" "$(since "$began")" "$plain"
+printf '\n%s%d steps in %s ms. Nothing is left of the three pods.%s\n' "$green" "$steps" "$(since "$began")" "$plain"
