@@ -30,12 +30,18 @@ func (l *launch) newCrossing() (*crossing, error) {
 	if err != nil {
 		return nil, err
 	}
-	read, write, err := os.Pipe()
+	l.files = append(l.files, program)
+	read, low, err := os.Pipe()
 	if err != nil {
-		program.Close()
 		return nil, err
 	}
-	l.files = append(l.files, program, read, write)
+	defer low.Close()
+	l.files = append(l.files, read)
+	write, err := spawn.DupHigh(int(low.Fd()))
+	if err != nil {
+		return nil, err
+	}
+	l.files = append(l.files, write)
 	c := &crossing{program: program, read: read, write: write, name: l.spec.Process.Args[0]}
 	c.paths = []string{c.name}
 	if !strings.Contains(c.name, "/") {

@@ -20,7 +20,7 @@ import (
 // busybox cannot.
 const insideName = "inside"
 
-// withInside lets a container have this program, and whatever that needs, as /inside.
+// withInside lets a container have this program, and whatever that needs, as /bin/inside.
 func withInside(t testing.TB, s *specs.Spec, args ...string) *specs.Spec {
 	t.Helper()
 	self, err := os.Executable()
@@ -30,7 +30,7 @@ func withInside(t testing.TB, s *specs.Spec, args ...string) *specs.Spec {
 	bind := func(source, dest string) {
 		s.Mounts = append(s.Mounts, specs.Mount{Type: "bind", Source: source, Destination: dest, Options: []string{"ro"}})
 	}
-	bind(self, "/inside")
+	bind(self, "/bin/inside")
 	f, err := elf.Open(self)
 	if err != nil {
 		t.Fatal(err)
@@ -95,7 +95,7 @@ func watch([]string) error {
 
 // look tells of what a process shows of what is not the container's.
 func look(dir string, tell func(string)) {
-	if exe, err := os.Readlink(dir + "/exe"); err == nil && exe != "/bin/busybox" && exe != "/inside" && !strings.HasPrefix(exe, "/memfd:doorstep") {
+	if exe, err := os.Readlink(dir + "/exe"); err == nil && exe != "/bin/busybox" && exe != "/bin/inside" && !strings.HasPrefix(exe, "/memfd:doorstep") {
 		tell("executable " + exe)
 	}
 	for _, link := range []string{"cwd", "root"} {
@@ -117,7 +117,7 @@ func look(dir string, tell func(string)) {
 	if f, err := os.OpenFile(dir+"/mem", os.O_RDWR, 0); err == nil {
 		f.Close()
 		// Of the program that has been executed it may be had.
-		if exe, err := os.Readlink(dir + "/exe"); err != nil || exe != "/bin/busybox" && exe != "/inside" && !strings.HasPrefix(exe, "/memfd:doorstep") {
+		if exe, err := os.Readlink(dir + "/exe"); err != nil || exe != "/bin/busybox" && exe != "/bin/inside" && !strings.HasPrefix(exe, "/memfd:doorstep") {
 			if !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ESRCH) {
 				tell("memory")
 			}

@@ -34,11 +34,7 @@ func (l *launch) program(files []*os.File, g *gate) (*spawn.Program, error) {
 		return nil, err
 	}
 	if l.crossing != nil {
-		fd, err := l.high(l.crossing.write)
-		if err != nil {
-			return nil, err
-		}
-		p.Call("keep the status pipe", unix.SYS_DUP3, fd, doorstep.StatusFD, 0)
+		p.Call("keep the status pipe", unix.SYS_DUP3, l.crossing.write.Fd(), doorstep.StatusFD, 0)
 	}
 	limits(p, l.ns.joins(unix.CLONE_NEWPID), spec.Process.Rlimits)
 	schedule(p, spec.Process, spec.Linux)

@@ -1,0 +1,509 @@
+package launcher
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/podbox/podbox/internal/proc"
+	"github.com/podbox/podbox/sandbox"
+	"github.com/podbox/podbox/volumes"
+)
+
+// hostMount mounts a tmpfs on a directory of the host that tests play on.
+func hostMount(t testing.TB, dir string) {
+	t.Helper()
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("host", dir, "tmpfs", 0, "size=4m"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
+}
+
+func write(t testing.TB, name, content string, mode os.FileMode) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(name, []byte(content), mode); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(name, mode); err != nil { // whatever the umask
+		t.Fatal(err)
+	}
+}
+
+// privileged takes from a container's spec what keeps its programs from doing things,
+// but for what the kernel itself does.
+func privileged(s *specs.Spec) *specs.Spec {
+	own := []string{}
+	for n, name := range capabilityNames {
+		if has, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, uintptr(n), 0, 0, 0); err == nil && has == 1 {
+			own = append(own, name)
+		}
+	}
+	s.Process.Capabilities = &specs.LinuxCapabilities{Bounding: own, Effective: own, Permitted: own}
+	s.Process.NoNewPrivileges, s.Linux.Seccomp = false, nil
+	return s
+}
+
+// A source for bind mounts: a file, a program, a device, a link and another mount.
+func newSource(t *testing.T, root string) string {
+	t.Helper()
+	src := t.TempDir()
+	hostMount(t, src)
+	write(t, src+"/file", "content\n", 0o666)
+	busybox, err := os.ReadFile(root + "/bin/busybox")
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, src+"/id", string(busybox), 0o4755)
+	if err := unix.Mknod(src+"/null", unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3))); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(src+"/null", 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("file", src+"/link"); err != nil {
+		t.Fatal(err)
+	}
+	hostMount(t, src+"/below")
+	write(t, src+"/below/deep", "deep\n", 0o666)
+	if err := unix.Chmod(src, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	return src
+}
+
+func TestBindOptions(t *testing.T) {
+	pod := newPod(t, sandbox.Spec{})
+	root := newRootfs(t)
+	src := newSource(t, root)
+	const try = `cat /m/file; (echo new >/m/new) 2>&1; (echo new >/m/below/new) 2>&1; cat /m/below/deep 2>/dev/null
+(echo x >/m/null) 2>&1; /m/id -u 2>&1; cat /m/link 2>&1; rm -f /m/new /m/below/new 2>/dev/null
+grep ' /m ' /proc/self/mountinfo | cut -d' ' -f6; grep ' /m/below ' /proc/self/mountinfo | cut -d' ' -f6`
+	const ro = "/bin/sh: can't create /m/new: Read-only file system\n"
+	for _, tt := range []struct {
+		options string
+		want    string
+	}{
+		{"bind", "content\n/bin/sh: can't create /m/below/new: Permission denied\n0\ncontent\nrw,relatime\n"},
+		{"rbind", "content\ndeep\n0\ncontent\nrw,relatime\nrw,relatime\n"},
+		{"rbind ro", "content\n" + ro + "deep\n0\ncontent\nro,relatime\nrw,relatime\n"},
+		{"rbind rro", "content\n" + ro + "/bin/sh: can't create /m/below/new: Read-only file system\ndeep\n0\ncontent\nro,relatime\nro,relatime\n"},
+		{"rbind rro rw", "content\n" + ro + "/bin/sh: can't create /m/below/new: Read-only file system\ndeep\n0\ncontent\nro,relatime\nro,relatime\n"},
+		{"rbind nosuid", "content\ndeep\n1000\ncontent\nrw,nosuid,relatime\nrw,relatime\n"},
+		{"rbind nodev", "content\ndeep\n/bin/sh: can't create /m/null: Permission denied\n0\ncontent\nrw,nodev,relatime\nrw,relatime\n"},
+		{"rbind noexec", "content\ndeep\n/bin/sh: /m/id: Permission denied\ncontent\nrw,noexec,relatime\nrw,relatime\n"},
+		{"rbind nosymfollow", "content\ndeep\n0\ncat: can't open '/m/link': Too many levels of symbolic links\nrw,nosymfollow,relatime\nrw,relatime\n"},
+		{"rbind noatime", "content\ndeep\n0\ncontent\nrw,noatime\nrw,relatime\n"},
+		{"rbind rnoatime nodiratime", "content\ndeep\n0\ncontent\nrw,noatime,nodiratime\nrw,noatime\n"},
+		{"rbind strictatime", "content\ndeep\n0\ncontent\nrw\nrw,relatime\n"},
+		{"rbind noatime relatime", "content\ndeep\n0\ncontent\nrw,relatime\nrw,relatime\n"},
+		{"rbind ro rw", "content\ndeep\n0\ncontent\nrw,relatime\nrw,relatime\n"},
+	} {
+		t.Run(tt.options, func(t *testing.T) {
+			s := privileged(container(t, root, try))
+			s.Process.User.UID = 1000
+			s.Process.Capabilities = &specs.LinuxCapabilities{Bounding: []string{"CAP_SETUID"}}
+			s.Mounts = append(s.Mounts, specs.Mount{Type: "bind", Source: src, Destination: "/m", Options: strings.Fields(tt.options)})
+			if err := os.Chmod(src+"/below", 0o777); err != nil {
+				t.Fatal(err)
+			}
+			if got, _ := output(t, pod, s, nil); got != tt.want {
+				t.Errorf("got\n%swant\n%s", got, tt.want)
+			}
+		})
+	}
+}
+
+// Where mounts are placed, and what is made for that.
+func TestMountTargets(t *testing.T) {
+	pod := newPod(t, sandbox.Spec{})
+	src := t.TempDir()
+	write(t, src+"/file", "content\n", 0o644)
+	for _, tt := range []struct {
+		name, source, dest string
+		links              map[string]string // in the root
+		script, want       string
+	}{
+		{"missing directory", src, "/a/b/c", nil, "cat /a/b/c/file; stat -c %a /a/b", "content\n755\n"},
+		{"missing file", src + "/file", "/a/b/f", nil, "cat /a/b/f; stat -c %a /a/b", "content\n755\n"},
+		{"over a file", src + "/file", "/bin/cat", nil, "while read x; do echo $x; done </bin/cat", "content\n"},
+		{"unclean", src + "/file", "/a/../b//f", nil, "cat /b/f; ls -d /a 2>/dev/null", "content\n"},
+		{"link to a directory", src, "/link", map[string]string{"link": "/bin/../real", "real/x": ""}, "cat /real/file", "content\n"},
+		{"below a link", src, "/link/new", map[string]string{"link": "/real", "real/x": ""}, "cat /real/new/file", "content\n"},
+		{"link that leads out", src, "/link/new", map[string]string{"link": "../../../../real", "real/x": ""}, "cat /real/new/file", "content\n"},
+		{"dangling link to a file", src + "/file", "/etc/f", map[string]string{"etc/f": "../run/x/f"}, "cat /run/x/f /etc/f", "content\ncontent\n"},
+		{"dangling link below a link", src + "/file", "/link/f", map[string]string{"link": "/a/b", "a/b/f": "../x"}, "cat /a/x /link/f; ls /x 2>/dev/null", "content\ncontent\n"},
+		{"dangling links", src + "/file", "/l1", map[string]string{"l1": "l2", "l2": "/l3/l4", "l3/l4": "l5"}, "cat /l3/l5 /l1", "content\ncontent\n"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			root := newRootfs(t)
+			addLinks(t, root, tt.links)
+			s := container(t, root, tt.script)
+			s.Mounts = append(s.Mounts, specs.Mount{Type: "bind", Source: tt.source, Destination: tt.dest})
+			if got, _ := output(t, pod, s, nil); got != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
+	}
+	for dest, links := range map[string]map[string]string{
+		"/loop":       {"loop": "loop2", "loop2": "loop"},
+		"/loop/f":     {"loop": "loop"},
+		"/bin":        nil, // a directory
+		"/file/below": {"file": ""},
+	} {
+		root := newRootfs(t)
+		addLinks(t, root, links)
+		s := container(t, root, "true")
+		s.Mounts = append(s.Mounts, specs.Mount{Type: "bind", Source: src + "/file", Destination: dest})
+		if p, err := Start(bg, pod, s, IO{}); err == nil || !strings.Contains(err.Error(), "mount "+dest) {
+			t.Errorf("%s: %v, %v", dest, p, err)
+		}
+	}
+}
+
+// addLinks makes symbolic links in a root, and empty files for what has no target.
+func addLinks(t testing.TB, root string, links map[string]string) {
+	t.Helper()
+	for name, to := range links {
+		name = filepath.Join(root, name)
+		err := os.MkdirAll(filepath.Dir(name), 0o755)
+		if err == nil && to != "" {
+			err = os.Symlink(to, name)
+		} else if err == nil {
+			err = os.WriteFile(name, nil, 0o644)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestFilesystems(t *testing.T) {
+	pod := newPod(t, sandbox.Spec{})
+	root := newRootfs(t)
+	ipc, network := specs.LinuxNamespace{Type: specs.IPCNamespace}, specs.LinuxNamespace{Type: specs.NetworkNamespace}
+	first := container(t, root, "echo shared >/dev/shm/x; echo >/dev/mqueue/q")
+	if out, status := output(t, pod, first, nil); status != 0 {
+		t.Fatal(out)
+	}
+	for _, tt := range []struct {
+		name   string
+		mount  specs.Mount
+		own    *specs.LinuxNamespace
+		script string
+		want   string
+	}{
+		{"tmpfs", specs.Mount{Type: "tmpfs", Destination: "/t", Source: "mine", Options: []string{"size=64k", "mode=1730", "uid=5", "gid=6", "ro", "nodev"}}, nil,
+			"stat -c '%a %u %g' /t; df -k /t | tail -1; grep ' /t ' /proc/self/mountinfo | cut -d' ' -f6", "1730 5 6\nmine                        64         0        64   0% /t\nro,nodev,relatime\n"},
+		{"tmpfs by recursive options", specs.Mount{Type: "tmpfs", Destination: "/t", Options: []string{"rro", "rnoexec"}}, nil,
+			"grep ' /t ' /proc/self/mountinfo | cut -d' ' -f6", "ro,noexec,relatime\n"},
+		{"tmpfs through a link", specs.Mount{Type: "tmpfs", Destination: "/bin/../link"}, nil, "stat -f -c %T /real", "tmpfs\n"},
+		{"sysfs of the pod", specs.Mount{}, nil, "ls /sys/class/net; (echo 1 >/sys/class/net/eth0/mtu) 2>&1", "eth0\nlo\n/bin/sh: can't create /sys/class/net/eth0/mtu: Read-only file system\n"},
+		{"sysfs of its own", specs.Mount{}, &network, "ls /sys/class/net", "lo\n"},
+		{"mqueue and shm of the pod", specs.Mount{}, nil, "ls /dev/mqueue; cat /dev/shm/x", "q\nshared\n"},
+		{"mqueue and shm of its own", specs.Mount{}, &ipc, "ls /dev/mqueue /dev/shm", "/dev/mqueue:\n\n/dev/shm:\n"},
+		{"devpts", specs.Mount{}, nil, "ls /dev/pts; stat -c '%a' /dev/ptmx /dev/pts/ptmx", "ptmx\n777\n666\n"},
+		{"proc", specs.Mount{}, nil, "stat -f -c %T /proc; grep ' /proc ' /proc/self/mountinfo | cut -d' ' -f6", "proc\nrw,nosuid,nodev,noexec,relatime\n"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := container(t, root, tt.script)
+			addLinks(t, t.TempDir(), nil)
+			if tt.mount.Type != "" {
+				s.Mounts = append(s.Mounts, tt.mount)
+			}
+			if tt.own != nil {
+				s.Linux.Namespaces = append(s.Linux.Namespaces, *tt.own)
+			}
+			_ = os.Remove(root + "/link")
+			addLinks(t, root, map[string]string{"link": "/real"})
+			if err := os.MkdirAll(root+"/real", 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if got, _ := output(t, pod, s, nil); got != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+// hidepid makes /proc show only what is one's own.
+func TestProcOptions(t *testing.T) {
+	pod := newPod(t, sandbox.Spec{})
+	s := container(t, newRootfs(t), "sleep 100 & setpriv --reuid 0 true; ls -d /proc/[0-9]*; kill $!")
+	i := slices.IndexFunc(s.Mounts, func(m specs.Mount) bool { return m.Type == "proc" })
+	s.Mounts[i].Options = append(s.Mounts[i].Options, "subset=pid", "ro")
+	s.Linux.ReadonlyPaths = nil
+	s.Process.Args[2] = "ls /proc | grep -v '^[0-9]'; (echo 1 >/proc/self/comm) 2>&1"
+	if got, _ := output(t, pod, s, nil); got != "self\nthread-self\n/bin/sh: can't create /proc/self/comm: Read-only file system\n" {
+		t.Errorf("%q", got)
+	}
+	shared := newPod(t, sandbox.Spec{Share: []sandbox.Namespace{sandbox.Net, sandbox.IPC, sandbox.PID}})
+	s.Linux.Namespaces = nil
+	if _, err := Start(bg, shared, s, IO{}); err == nil || !strings.Contains(err.Error(), "mount /proc: option subset") {
+		t.Errorf("options of the pod's proc: %v", err)
+	}
+}
+
+func TestVolumes(t *testing.T) {
+	host := t.TempDir()
+	write(t, host+"/sub/file", "content\n", 0o644)
+	if err := os.Symlink("/etc", host+"/out"); err != nil {
+		t.Fatal(err)
+	}
+	pod := newPod(t, sandbox.Spec{Volumes: []volumes.Volume{
+		{Name: "mem", Memory: &volumes.Memory{}},
+		{Name: "disk"},
+		{Name: "host", HostPath: &volumes.HostPath{Path: host}},
+		{Name: "files", Files: &volumes.Files{Entries: []volumes.File{{Path: "a/b", Content: []byte("known\n")}}}},
+	}})
+	root := newRootfs(t)
+	run := func(script string, mounts ...specs.Mount) string {
+		t.Helper()
+		s := container(t, root, script)
+		for _, m := range mounts {
+			m.Type = VolumeType
+			s.Mounts = append(s.Mounts, m)
+		}
+		out, _ := output(t, pod, s, nil)
+		return out
+	}
+	ro := []string{"ro"}
+	for _, name := range []string{"mem", "disk", "host"} {
+		v := specs.Mount{Source: name, Destination: "/v"}
+		run("echo from "+name+" >/v/x", v)
+		if got := run("cat /v/x; (echo >/v/y) 2>&1", specs.Mount{Source: name, Destination: "/v", Options: ro}); got != "from "+name+"\n/bin/sh: can't create /v/y: Read-only file system\n" {
+			t.Errorf("%s: %q", name, got)
+		}
+		run("echo deep >/w/x", specs.Mount{Source: name, Destination: "/w", Options: []string{"subpath=new/sub"}})
+		if got := run("cat /v/new/sub/x; ls /w", v, specs.Mount{Source: name, Destination: "/w", Options: []string{"subpath=new/sub"}}); got != "deep\nx\n" {
+			t.Errorf("%s: subpath: %q", name, got)
+		}
+	}
+	if got := run("cat /v /w/a/b", specs.Mount{Source: "host", Destination: "/v", Options: []string{"subpath=sub/file"}}, specs.Mount{Source: "files", Destination: "/w"}); got != "content\nknown\n" {
+		t.Errorf("a file: %q", got)
+	}
+	for want, m := range map[string]specs.Mount{
+		"volume \"none\"": {Source: "none", Destination: "/v"},
+		"volume host":     {Source: "host", Destination: "/v", Options: []string{"subpath=out/passwd"}},
+		"volume disk":     {Source: "disk", Destination: "/v", Options: []string{"subpath=../x"}},
+	} {
+		s := container(t, root, "true")
+		m.Type = VolumeType
+		s.Mounts = append(s.Mounts, m)
+		if _, err := Start(bg, pod, s, IO{}); err == nil || !strings.Contains(err.Error(), "mount /v: "+want) {
+			t.Errorf("%s: %v", want, err)
+		}
+	}
+}
+
+// running starts a container that sleeps, and returns a function that runs a script in
+// it.
+func running(t testing.TB, pod *sandbox.Sandbox, spec *specs.Spec) (*Process, func(script string) string) {
+	t.Helper()
+	s := *spec
+	s.Process = &specs.Process{}
+	*s.Process = *spec.Process
+	s.Process.Args = []string{"sleep", "1000"}
+	p, err := Start(bg, pod, &s, IO{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pidfd, err := proc.OpenPID(p.PID())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = p.Signal(unix.SIGKILL)
+		_, _ = p.Wait(bg)
+		pidfd.Close()
+	})
+	return p, func(script string) string {
+		t.Helper()
+		e := s
+		e.Process = &specs.Process{}
+		*e.Process = *spec.Process
+		e.Process.Args = []string{"sh", "-c", script}
+		var out bytes.Buffer
+		p, err := Exec(bg, pod, pidfd, &e, Options{IO: IO{Stdout: &out, Stderr: &out}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := p.Wait(bg); err != nil {
+			t.Fatal(err)
+		}
+		return out.String()
+	}
+}
+
+func hostMounts(t testing.TB) string {
+	t.Helper()
+	b, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// Mounts made later appear on the other side as far as the spec says.
+func TestPropagation(t *testing.T) {
+	pod := newPod(t, sandbox.Spec{})
+	for _, tt := range []struct {
+		options    string
+		in, out    bool // of what is mounted on the mount itself
+		inBelow    bool // of what is mounted on what is mounted below
+		outBelow   bool
+		wantShared string
+	}{
+		{"rbind", false, false, false, false, ""},
+		{"rbind rprivate", false, false, false, false, ""},
+		{"rbind private", false, false, true, false, ""},
+		{"rbind rslave", true, false, true, false, "master"},
+		{"rbind slave", true, false, true, false, "master"},
+		{"rbind rshared", true, true, true, true, "shared"},
+		{"rbind shared", true, true, true, true, "shared"},
+		{"rbind runbindable", false, false, false, false, "unbindable"},
+	} {
+		t.Run(tt.options, func(t *testing.T) {
+			src := t.TempDir()
+			hostMount(t, src)
+			hostMount(t, src+"/below")
+			for _, dir := range []string{"host", "inside", "below/host", "below/inside"} {
+				if err := os.Mkdir(src+"/"+dir, 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := unix.Mount("", src, "", unix.MS_SHARED|unix.MS_REC, ""); err != nil {
+				t.Fatal(err)
+			}
+			s := privileged(container(t, newRootfs(t), ""))
+			s.Mounts = append(s.Mounts, specs.Mount{Type: "bind", Source: src, Destination: "/m", Options: strings.Fields(tt.options)})
+			_, run := running(t, pod, s)
+			for _, dir := range []string{"host", "below/host"} {
+				hostMount(t, src+"/"+dir)
+				write(t, src+"/"+dir+"/seen", "", 0o644)
+			}
+			got := run("test -e /m/host/seen && echo in; test -e /m/below/host/seen && echo inBelow; " +
+				"for d in /m/inside /m/below/inside; do mount -t tmpfs x $d && echo >$d/seen; done; grep ' /m ' /proc/self/mountinfo")
+			if is := strings.Contains(got, "in\n"); is != tt.in {
+				t.Errorf("a mount on the host appears: %t", is)
+			}
+			if is := strings.Contains(got, "inBelow\n"); is != tt.inBelow {
+				t.Errorf("a mount below on the host appears: %t", is)
+			}
+			if tt.wantShared != "" && !strings.Contains(got, tt.wantShared) {
+				t.Errorf("not %s: %s", tt.wantShared, got)
+			}
+			if _, err := os.Stat(src + "/inside/seen"); (err == nil) != tt.out {
+				t.Errorf("a mount of the container appears on the host: %v", err)
+			}
+			if _, err := os.Stat(src + "/below/inside/seen"); (err == nil) != tt.outBelow {
+				t.Errorf("a mount of the container below appears on the host: %v", err)
+			}
+		})
+	}
+}
+
+// The root can share what is mounted in it, but what makes a container never appears
+// on the host.
+func TestRootPropagation(t *testing.T) {
+	pod := newPod(t, sandbox.Spec{})
+	for how, want := range map[string]struct {
+		in    bool
+		field string
+	}{
+		"": {false, ""}, "private": {false, ""}, "slave": {true, "master:"}, "shared": {false, "shared:"}, "unbindable": {false, "unbindable"},
+	} {
+		t.Run(how, func(t *testing.T) {
+			shared := t.TempDir()
+			hostMount(t, shared)
+			if err := unix.Mount("", shared, "", unix.MS_SHARED, ""); err != nil {
+				t.Fatal(err)
+			}
+			root := shared + "/root"
+			if err := os.CopyFS(root, os.DirFS(newRootfs(t))); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Mkdir(root+"/host", 0o755); err != nil {
+				t.Fatal(err)
+			}
+			s := privileged(container(t, root, ""))
+			s.Linux.RootfsPropagation = how
+			before := hostMounts(t)
+			_, run := running(t, pod, s)
+			if after := hostMounts(t); after != before {
+				t.Errorf("mounts on the host: before\n%safter\n%s", before, after)
+			}
+			hostMount(t, root+"/host")
+			write(t, root+"/host/seen", "", 0o644)
+			got := run("test -e /host/seen && echo in; grep ' / / \\| /root / ' /proc/self/mountinfo; mkdir /own; mount -t tmpfs x /own && echo >/own/seen")
+			if is := strings.Contains(got, "in\n"); is != want.in {
+				t.Errorf("a mount on the host appears: %t", is)
+			}
+			fields, _, _ := strings.Cut(got[strings.Index(got, " / "):], " - ")
+			if !strings.Contains(fields, want.field) || want.field == "" && strings.Contains(fields, ":") && strings.Contains(fields, "shared") {
+				t.Errorf("want %q: %s", want.field, got)
+			}
+			if _, err := os.Stat(root + "/own/seen"); err == nil {
+				t.Error("a mount of the container appears on the host")
+			}
+		})
+	}
+}
+
+// A mount can show files as those of other users.
+func TestMappedMount(t *testing.T) {
+	pod := newPod(t, sandbox.Spec{})
+	root := newRootfs(t)
+	src := t.TempDir()
+	hostMount(t, src)
+	hostMount(t, src+"/below")
+	write(t, src+"/file", "", 0o644)
+	write(t, src+"/below/file", "", 0o644)
+	for _, name := range []string{src + "/file", src + "/below/file"} {
+		if err := os.Chown(name, 1, 2); err != nil {
+			t.Fatal(err)
+		}
+	}
+	uids := []specs.LinuxIDMapping{{ContainerID: 0, HostID: 5000, Size: 10}}
+	gids := []specs.LinuxIDMapping{{ContainerID: 0, HostID: 6000, Size: 10}}
+	for _, tt := range []struct {
+		options, want string
+	}{
+		{"bind", "5001 6002\n"}, // what is said by the mappings alone
+		{"bind idmap", "5001 6002\n"},
+		{"rbind idmap", "5001 6002\n1 2\n"},
+		{"rbind ridmap", "5001 6002\n5001 6002\n"},
+	} {
+		s := container(t, root, "stat -c '%u %g' /m/file /m/below/file 2>/dev/null")
+		s.Mounts = append(s.Mounts, specs.Mount{Type: "bind", Source: src, Destination: "/m", Options: strings.Fields(tt.options), UIDMappings: uids, GIDMappings: gids})
+		if got, _ := output(t, pod, s, nil); got != tt.want {
+			t.Errorf("%s: got %q, want %q", tt.options, got, tt.want)
+		}
+	}
+	for want, m := range map[string]specs.Mount{
+		"mounts[6] /m: uidMappings": {Options: []string{"bind"}, UIDMappings: uids},
+		"mounts[6] /m: option idmap: invalid value: need uidMappings": {Options: []string{"bind", "idmap"}},
+		"mounts[6] /m: option idmap: not supported":                   {Type: "tmpfs", UIDMappings: uids, GIDMappings: gids},
+		"mount /m: map IDs": {Options: []string{"bind"}, UIDMappings: []specs.LinuxIDMapping{uids[0], uids[0]}, GIDMappings: gids},
+	} {
+		m.Source, m.Destination = src, "/m"
+		s := container(t, root, "true")
+		s.Mounts = append(s.Mounts, m)
+		if _, err := Start(bg, pod, s, IO{}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("want %q: %v", want, err)
+		}
+	}
+	_ = fmt.Sprint()
+}
