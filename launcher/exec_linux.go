@@ -29,8 +29,9 @@ func Exec(ctx context.Context, pod *sandbox.Sandbox, container *os.File, spec *s
 	err := check(s)
 	if err == nil {
 		var p *Process
-		l := &launch{spec: s, opts: opts, inside: container, ids: mapping(spec)}
-		if p, err = l.start(ctx, pod.Hold); err == nil {
+		l := newLaunch(s, opts)
+		l.inside, l.ids = container, mapping(spec)
+		if p, err = l.start(ctx, pod); err == nil {
 			return p, nil
 		}
 	}

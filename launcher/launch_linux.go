@@ -36,10 +36,15 @@ type launch struct {
 	ids     idMapping // of the container's user namespace
 	group   *cgroup.Entrance
 
+	borrowed chan error    // closed when the entry has what the pod lends
 	crossing *crossing     // nil for a program that is executed at once
 	made     *cgroup.Group // the program's group, if it was not there
 	hooked   bool          // the first hooks have been run, if there are any
 	files    []*os.File    // to close in the end
+}
+
+func newLaunch(spec *specs.Spec, opts Options) *launch {
+	return &launch{spec: spec, opts: opts, ids: mapping(spec), borrowed: make(chan error, 1)}
 }
 
 func (l *launch) close() {
@@ -157,7 +162,11 @@ func (l *launch) undo() error {
 
 // launch moves the calling thread into the pod and starts the program from there.
 func (l *launch) launch(ctx context.Context, entry *sandbox.Entry, p *Process) error {
-	if err := l.makeGroup(); err != nil {
+	err := l.makeGroup()
+	if berr := <-l.borrowed; err == nil {
+		err = berr
+	}
+	if err != nil {
 		return err
 	}
 	if err := l.build(ctx, entry); err != nil {

@@ -67,16 +67,16 @@ func Launch(ctx context.Context, pod *sandbox.Sandbox, spec *specs.Spec, opts Op
 	err := check(spec)
 	if err == nil {
 		var p *Process
-		l := &launch{spec: spec, opts: opts, ids: mapping(spec)}
-		if p, err = l.start(ctx, pod.Enter); err == nil {
+		l := newLaunch(spec, opts)
+		if p, err = l.start(ctx, pod); err == nil {
 			return p, nil
 		}
 	}
 	return nil, fmt.Errorf("run in %v: %w", pod, err)
 }
 
-// start starts the program in what enter returns.
-func (l *launch) start(ctx context.Context, enter func(context.Context) (*sandbox.Entry, error)) (*Process, error) {
+// start starts the program.
+func (l *launch) start(ctx context.Context, pod *sandbox.Sandbox) (*Process, error) {
 	p := &Process{detached: l.opts.Detached, ended: make(chan struct{}), done: make(chan struct{})}
 	if !l.spec.Process.Terminal {
 		var err error
@@ -87,8 +87,15 @@ func (l *launch) start(ctx context.Context, enter func(context.Context) (*sandbo
 	entries := make(chan *sandbox.Entry, 1)
 	started := make(chan error, 1)
 	go p.run(ctx, l, entries, started)
-	entry, err := enter(ctx)
+	entry, err := pod.Hold(ctx)
 	entries <- entry
+	if err == nil {
+		// Meanwhile the other thread makes the cgroup.
+		if l.inside == nil {
+			l.borrowed <- entry.Borrow(ctx)
+		}
+		close(l.borrowed)
+	}
 	if serr := <-started; err == nil {
 		err = serr
 	}
@@ -122,6 +129,8 @@ func (p *Process) run(ctx context.Context, l *launch, entries <-chan *sandbox.En
 		}
 		if err == nil {
 			err = l.launch(ctx, entry, p)
+		} else {
+			<-l.borrowed
 		}
 		entry.Close()
 		l.close()

@@ -69,13 +69,20 @@ func (e *Entry) Holds(pid int) error {
 
 // Enter opens the pod for a process to be put in. ErrNotRunning if its pause does
 // not live, ErrPaused if its programs are frozen. Its errors do not name the pod: callers say what for they enter it.
-func (s *Sandbox) Enter(ctx context.Context) (*Entry, error) { return s.enter(ctx, true) }
+func (s *Sandbox) Enter(ctx context.Context) (*Entry, error) {
+	e, err := s.Hold(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := e.Borrow(ctx); err != nil {
+		e.Close()
+		return nil, err
+	}
+	return e, nil
+}
 
-// Hold is Enter, but borrows no mounts: for who joins the mount namespace of a
-// container that is in the pod already.
-func (s *Sandbox) Hold(ctx context.Context) (*Entry, error) { return s.enter(ctx, false) }
-
-func (s *Sandbox) enter(ctx context.Context, borrow bool) (*Entry, error) {
+// Hold is Enter, but without the mounts: they are nil until Borrow is called.
+func (s *Sandbox) Hold(ctx context.Context) (*Entry, error) {
 	dir := s.rt.podDir(s.id)
 	turn, err := flock.Wait(ctx, filepath.Join(dir, turnstile), flock.Shared)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -87,34 +94,30 @@ func (s *Sandbox) enter(ctx context.Context, borrow bool) (*Entry, error) {
 		return nil, notFound(err)
 	}
 	e := &Entry{lock: lock, Files: make(map[string]string)}
-	rec, err := s.open(e, dir)
-	if err == nil && borrow {
-		err = e.borrow(ctx, rec, dir)
-	}
-	if err != nil {
+	if err := s.open(e, dir); err != nil {
 		e.Close()
 		return nil, err
 	}
 	return e, nil
 }
 
-func (s *Sandbox) open(e *Entry, dir string) (*record, error) {
+func (s *Sandbox) open(e *Entry, dir string) error {
 	rec, err := readRecord(dir)
 	if err != nil {
-		return nil, notFound(err)
+		return notFound(err)
 	}
 	if rec.State != Running {
-		return nil, fmt.Errorf("%w: its state is %s", ErrNotRunning, rec.State)
+		return fmt.Errorf("%w: its state is %s", ErrNotRunning, rec.State)
 	}
 	e.Pause, err = openPause(rec)
 	if errors.Is(err, proc.ErrGone) {
-		return nil, fmt.Errorf("%w: its pause is gone", ErrNotRunning)
+		return fmt.Errorf("%w: its pause is gone", ErrNotRunning)
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if s.rt.frozen(s.id) {
-		return nil, ErrPaused
+		return ErrPaused
 	}
 	e.rec, e.dir = rec, dir
 	for _, n := range rec.Spec.Share {
@@ -123,7 +126,7 @@ func (s *Sandbox) open(e *Entry, dir string) (*record, error) {
 	for _, name := range rec.Spec.files() {
 		e.Files[memberFiles[name]] = filepath.Join(dir, name)
 	}
-	return rec, nil
+	return nil
 }
 
 // IPC returns the IPC objects that the pod holds.

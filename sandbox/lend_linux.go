@@ -78,10 +78,11 @@ func newSys(*record) (*os.File, error) {
 		mnt.Option{Key: "source", Value: "sysfs"})
 }
 
-// borrow takes clones of all that the pod lends, from a thread in the pause's
+// Borrow takes clones of all that the pod lends, from a thread in the pause's
 // namespaces: a mount can be cloned in its own mount namespace only, and a sysfs
 // or mqueue is of the namespaces of the thread that makes it.
-func (e *Entry) borrow(ctx context.Context, rec *record, dir string) error {
+func (e *Entry) Borrow(ctx context.Context) error {
+	rec, dir := e.rec, e.dir
 	return nsthread.Do(func() error {
 		if err := nsthread.Unshare(unix.CLONE_FS); err != nil {
 			return err

@@ -56,7 +56,7 @@ func (g *Group) Create(r *specs.LinuxResources) (err error) {
 	if err != nil {
 		return g.errorf("%w", err)
 	}
-	if err := g.set(limits, why); err != nil {
+	if err := g.set(limits, made, why); err != nil {
 		return err
 	}
 	for _, h := range late {
@@ -278,12 +278,13 @@ func nameV2(controller string) string {
 }
 
 // set sets all limits, each where its controller is.
-func (g *Group) set(limits []*limit, why error) error {
+func (g *Group) set(limits []*limit, made []string, why error) error {
 	var v2 cgroups.Manager
 	for _, l := range limits {
 		var err error
 		if h := g.layout.carrying(l.controller); h != nil {
-			err = l.setV1(g.in(h.mount))
+			dir := g.in(h.mount)
+			err = l.setV1(dir, slices.Contains(made, dir))
 		} else if g.layout.v2 == "" {
 			err = l.missing(errNotHere)
 		} else {

@@ -32,7 +32,7 @@ func (f field) missing(controller string, why error) *MissingError {
 }
 
 // setV1 writes the limit into the group's directory of the controller.
-func (l *limit) setV1(dir string) error {
+func (l *limit) setV1(dir string, fresh bool) error {
 	if m := l.check(dir, func(f field) string { return f.v1 }); m != nil {
 		return m
 	}
@@ -44,6 +44,9 @@ func (l *limit) setV1(dir string) error {
 	}
 	switch l.controller {
 	case "devices":
+		if fresh {
+			return l.writeDevices(dir)
+		}
 		set = &fs1.DevicesGroup{}
 	case "pids":
 		set = &fs1.PidsGroup{}
@@ -62,6 +65,21 @@ func (l *limit) setV1(dir string) error {
 	}
 	if err := set.Set(dir, &l.Resources); err != nil {
 		return fmt.Errorf("limit %s: %w", l.controller, err)
+	}
+	return nil
+}
+
+// writeDevices gives a new group its device rules, in their order. A group with
+// processes wants more care, which the library takes.
+func (l *limit) writeDevices(dir string) error {
+	for _, r := range l.Devices {
+		file := "devices.deny"
+		if r.Allow {
+			file = "devices.allow"
+		}
+		if err := write(dir, file, r.CgroupString()); err != nil {
+			return fmt.Errorf("limit devices: %w", err)
+		}
 	}
 	return nil
 }
