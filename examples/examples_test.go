@@ -3,19 +3,32 @@ package examples
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/podbox/podbox/internal/testenv"
+	"github.com/podbox/podbox/supervisor"
 )
 
+// superviseWord is the word on its command line that makes the test program the
+// supervisor of a pod.
+const superviseWord = "supervise"
+
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == superviseWord {
+		if err := supervisor.Serve(context.Background(), os.Args[2:], os.NewFile(3, "ready"), supervisor.Options{}); err != nil {
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	testenv.Private()
 	os.Exit(m.Run())
 }
@@ -55,6 +68,51 @@ func TestToyRuntime(t *testing.T) {
 	before.Same(t, root, "after failures")
 }
 
+// Two containers of one root directory meet on the pod's localhost and by its volume.
+func TestToyPod(t *testing.T) {
+	testenv.NeedRoot(t)
+	toy, rootfs := build(t, "toypod"), makeRootfs(t, build(t, "podtalk"))
+	root := filepath.Join(t.TempDir(), "root")
+	before := testenv.Look(t, root)
+	for _, test := range []struct {
+		first, second string
+		want          string // a regular expression
+		status        int
+	}{
+		{"/podtalk file-read /box/letter", "/podtalk file-write /box/letter hello", `^hello\n$`, 0},
+		{"/podtalk tcp-serve localhost:80", "/podtalk tcp-dial localhost:80 hello", `\npid 1 heard "hello"\n`, 0},
+		{"/podtalk mq-produce /talk 0", "/podtalk mq-consume /talk", `^exit\nexit\n$`, 0},
+		{"/podtalk nothing", "/podtalk addresses", `unknown command "nothing"`, 2},
+		{"/podtalk tcp-serve localhost:80", "/nothing", `exec /nothing: no such file or directory\n$`, 125},
+	} {
+		cmd := exec.Command(toy, "-root", root, rootfs, test.first, test.second)
+		out, err := cmd.CombinedOutput()
+		if cmd.ProcessState.ExitCode() != test.status || !regexp.MustCompile(test.want).Match(out) {
+			t.Errorf("%s, %s: %v, want status %d; it printed:\n%s\nwant %s", test.first, test.second, err, test.status, out, test.want)
+		}
+		before.Same(t, root, "after "+test.second)
+	}
+}
+
+// TestReadme sees to it that Go in the README which says what file it is from is
+// part of that file.
+func TestReadme(t *testing.T) {
+	readme, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := regexp.MustCompile("(?s)```go (\\S+)\n(.*?)```").FindAllStringSubmatch(string(readme), -1)
+	if len(blocks) == 0 {
+		t.Fatal("README.md has no Go of an example")
+	}
+	for _, b := range blocks {
+		file, err := os.ReadFile("../" + b[1])
+		if err != nil || !strings.Contains(string(file), b[2]) {
+			t.Errorf("README.md has Go that is not in %s (%v):\n%s", b[1], err, b[2])
+		}
+	}
+}
+
 // A container of runc joins a pod, twice, and sees the same address.
 func TestOCIRuntime(t *testing.T) {
 	testenv.NeedRoot(t)
@@ -80,26 +138,27 @@ func TestOCIRuntime(t *testing.T) {
 	before.Same(t, root, "after runc")
 }
 
-// makeBundle writes an OCI bundle whose root filesystem is one program.
-func makeBundle(t *testing.T, program string, args []string) string {
+// makeRootfs makes a root directory in which there is one program.
+func makeRootfs(t *testing.T, program string) string {
 	t.Helper()
-	bundle := t.TempDir()
-	rootfs := filepath.Join(bundle, "rootfs")
-	for _, dir := range []string{rootfs, filepath.Join(rootfs, "proc"), filepath.Join(rootfs, "dev"), filepath.Join(rootfs, "sys")} {
-		if err := os.Mkdir(dir, 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
+	rootfs := t.TempDir()
 	b, err := os.ReadFile(program)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(rootfs, filepath.Base(program)), b, 0o755)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(rootfs, filepath.Base(program)), b, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	return rootfs
+}
+
+// makeBundle writes an OCI bundle whose root filesystem is one program.
+func makeBundle(t *testing.T, program string, args []string) string {
+	t.Helper()
+	bundle, rootfs := t.TempDir(), makeRootfs(t, program)
 	spec := specs.Spec{
 		Version: specs.Version, Hostname: "of-the-bundle",
-		Root:    &specs.Root{Path: "rootfs"},
+		Root:    &specs.Root{Path: rootfs},
 		Process: &specs.Process{Args: args, Cwd: "/", Env: []string{"PATH=/"}},
 		Mounts: []specs.Mount{
 			{Destination: "/proc", Type: "proc", Source: "proc"},
@@ -113,10 +172,11 @@ func makeBundle(t *testing.T, program string, args []string) string {
 			{Type: specs.UTSNamespace},
 		}},
 	}
-	if b, err = json.Marshal(spec); err != nil {
-		t.Fatal(err)
+	b, err := json.Marshal(spec)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(bundle, "config.json"), b, 0o644)
 	}
-	if err := os.WriteFile(filepath.Join(bundle, "config.json"), b, 0o644); err != nil {
+	if err != nil {
 		t.Fatal(err)
 	}
 	return bundle

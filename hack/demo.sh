@@ -171,17 +171,14 @@ field() { podbox inspect "$1" --format "{{.$2}}"; }
 # first. It leaves out what the kernel changes by itself: counters, ages, and
 # neighbours that it learned.
 world() {
-	local f pid name rest ours init
-	# Processes in namespaces other than ours and the machine's, and podbox's own
+	local f pid name rest
+	# Processes in a cgroup of podbox's, as all are that it starts, and its own
 	# wherever they are. A kernel thread has no program.
-	ours=$(stat -L -c %i /proc/self/ns/{net,ipc})
-	init=$(stat -L -c %i /proc/1/ns/{net,ipc} 2>/dev/null) || init=$ours
 	for f in /proc/[0-9]*/comm; do
 		pid=${f//[!0-9]/}
-		{ read -r name <"$f"; } 2>/dev/null || continue
+		{ read -r name <"$f" && rest=$(<"/proc/$pid/cgroup"); } 2>/dev/null || continue
 		[[ -e /proc/$pid/exe ]] || continue
-		rest=$(stat -L -c %i "/proc/$pid/ns/"{net,ipc} 2>/dev/null) || continue
-		if [[ $rest != "$ours" && $rest != "$init" || $name == podbox* || $name == podtalk* ]]; then
+		if [[ $rest == *:/podbox/* || $name == podbox* || $name == podtalk* ]]; then
 			echo "process $pid $name"
 		fi
 	done

@@ -1,19 +1,23 @@
 //go:build linux
 
 // Podtalk is both halves of every conversation that the members of a pod can
-// have: over TCP, UDP and Unix sockets, POSIX message queues, System V messages,
-// shared memory and semaphores, and files in /dev/shm. Run one half in each of
+// have: over TCP, UDP and Unix sockets, message queues, shared memory and
+// semaphores, POSIX and System V, and by a file in a volume. Run one half in each of
 // two members; if both exit with status 0, the two share what the conversation
 // needs.
 //
 //	podbox exec web -- podtalk tcp-serve 127.0.0.1:8080 &
 //	podbox exec web -- podtalk tcp-dial 127.0.0.1:8080 hello
 //
+// It is one static file, and all that a container which runs it needs to have as its
+// root: see podbox run --rootfs.
+//
 // The halves may be started in either order: whoever comes first waits for the
 // other, and both give up after -timeout, so that none is left behind. A server
 // answers with its process ID and what it heard, which the client checks. The
 // half that receives through an IPC object removes it once it has received,
-// unless it is told to -keep it, so that a finished conversation leaves nothing.
+// unless it is told to -keep it, so that a finished conversation leaves nothing; a
+// file that is not in /dev/shm stays in any case.
 //
 // The exit status is 0 if the conversation took place, 1 if it did not, and 2
 // if the command line made no sense.
@@ -88,11 +92,23 @@ var commands = []command{
 	},
 	{
 		"mq-produce", "", "NAME N", "put N random messages and then \"exit\" into a POSIX queue",
-		func(ctx context.Context, s *session, args []string) error { return s.produce(ctx, args[0], args[1]) },
+		func(ctx context.Context, s *session, args []string) error {
+			return s.produce(ctx, posixQueue(args[0]), args[1])
+		},
 	},
 	{
 		"mq-consume", "keep", "NAME", "print what comes out of it until \"exit\"",
-		func(ctx context.Context, s *session, args []string) error { return s.consume(ctx, args[0]) },
+		func(ctx context.Context, s *session, args []string) error { return s.consume(ctx, posixQueue(args[0])) },
+	},
+	{
+		"sysv-msg-produce", "", "KEY N", "the same with a System V queue",
+		func(ctx context.Context, s *session, args []string) error {
+			return s.produce(ctx, keyedQueue(args[0]), args[1])
+		},
+	},
+	{
+		"sysv-msg-consume", "keep", "KEY", "print what comes out of it until \"exit\"",
+		func(ctx context.Context, s *session, args []string) error { return s.consume(ctx, keyedQueue(args[0])) },
 	},
 	{
 		"sysv-msg-send", "", "KEY MESSAGE", "put MESSAGE into a System V queue",
@@ -129,7 +145,23 @@ var commands = []command{
 		func(ctx context.Context, s *session, args []string) error { return s.readShm(ctx, args[0]) },
 	},
 	{
-		"addresses", "", "", "print the host name and the IP addresses that are not loopback",
+		"sem-wait", "keep", "NAME", "wait for a POSIX semaphore to be posted",
+		func(ctx context.Context, s *session, args []string) error { return s.waitSemaphore(ctx, args[0]) },
+	},
+	{
+		"sem-post", "", "NAME", "post it",
+		func(_ context.Context, s *session, args []string) error { return s.postSemaphore(args[0]) },
+	},
+	{
+		"file-write", "", "PATH TEXT", "make a file that holds TEXT",
+		func(_ context.Context, _ *session, args []string) error { return writeFile(args[0], args[1]) },
+	},
+	{
+		"file-read", "", "PATH", "print the text in it",
+		func(ctx context.Context, s *session, args []string) error { return s.readFile(ctx, args[0]) },
+	},
+	{
+		"addresses", "", "", "print the host name, and the MAC and IP addresses that are not loopback",
 		func(_ context.Context, s *session, _ []string) error { return s.addresses() },
 	},
 }

@@ -85,10 +85,16 @@ func TestPairs(t *testing.T) {
 			sameOutput: true,
 		},
 		{receiver: "mq-consume empty", received: `exit\n`, sender: "mq-produce empty 0", sent: `exit\n`},
+		{
+			receiver: "sysv-msg-consume 0x706f", received: `([A-Z2-7]{26}\n){20}exit\n`,
+			sender: "sysv-msg-produce 0x706f 20", sent: `([A-Z2-7]{26}\n){20}exit\n`,
+			sameOutput: true,
+		},
 		{receiver: "sysv-msg-recv 0x706f", received: `hello\n`, sender: "sysv-msg-send 0x706f hello"},
 		{receiver: "sysv-shm-read 0x706f", received: `hello\n`, sender: "sysv-shm-write 0x706f hello"},
 		{receiver: "sysv-sem-wait 0x706f", received: `woken\n`, sender: "sysv-sem-post 0x706f"},
 		{receiver: "shm-read talk", received: `hello\n`, sender: "shm-write talk hello"},
+		{receiver: "sem-wait talk", received: `woken\n`, sender: "sem-post talk"},
 	}
 	for _, test := range tests {
 		for _, senderFirst := range []bool{false, true} {
@@ -123,8 +129,16 @@ func TestPairs(t *testing.T) {
 			t.Errorf("the server ended with %v after %q", err, out)
 		}
 	})
+	t.Run("file", func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "message")
+		received, _ := converse(t, "file-read "+path, "file-write "+path+" hello", false)
+		again, err := start(t, "file-read "+path)()
+		if received != "hello\n" || again != received || err != nil {
+			t.Errorf("read %q, then %q, %v", received, again, err)
+		}
+	})
 	t.Run("keep", func(t *testing.T) {
-		for _, line := range []string{"shm-write talk hello", "shm-read -keep talk", "shm-read talk", "sysv-shm-write 9 hello", "sysv-shm-read -keep 9", "sysv-shm-read 9"} {
+		for _, line := range []string{"shm-write talk hello", "shm-read -keep talk", "shm-read talk", "sysv-shm-write 9 hello", "sysv-shm-read -keep 9", "sysv-shm-read 9", "sem-post talk", "sem-post talk", "sem-wait -keep talk", "sem-wait talk"} {
 			if out, err := start(t, line)(); err != nil {
 				t.Errorf("%s: %v: %s", line, err, out)
 			}

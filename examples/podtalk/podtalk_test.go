@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -49,6 +50,12 @@ func TestUsage(t *testing.T) {
 		{[]string{"sysv-sem-wait", "door"}, 1, "podtalk: sysv-sem-wait door: key \"door\": invalid syntax\n"},
 		{[]string{"mq-produce", "/a/b", "3"}, 1, "podtalk: mq-produce /a/b: \"/a/b\" is not the name of a message queue\n"},
 		{[]string{"mq-produce", "/a", "-3"}, 1, "podtalk: mq-produce /a: number of messages \"-3\": invalid syntax\n"},
+		{[]string{"sysv-msg-produce", "7", "many"}, 1, "podtalk: sysv-msg-produce 7: number of messages \"many\": invalid syntax\n"},
+		{[]string{"sysv-msg-consume", "key"}, 1, "podtalk: sysv-msg-consume key: key \"key\": invalid syntax\n"},
+		{[]string{"sysv-msg-consume", "-timeout", "1ms", "0x7e57"}, 1, "podtalk: sysv-msg-consume 0x7e57: msgget: no such file or directory (gave up after 1ms)\n"},
+		{[]string{"sem-post", "a/b"}, 1, "podtalk: sem-post a/b: \"a/b\" is not the name of a semaphore\n"},
+		{[]string{"file-read", "-timeout", "1ms", "/nonexistent"}, 1, "podtalk: file-read /nonexistent: open /nonexistent: no such file or directory (gave up after 1ms)\n"},
+		{[]string{"file-write", "/nonexistent/a", "text"}, 1, "podtalk: file-write /nonexistent/a: open /nonexistent/"},
 		{[]string{"shm-write", "../tmp/a", "text"}, 1, "podtalk: shm-write ../tmp/a: \"../tmp/a\" is not the name of a shared memory object\n"},
 		{[]string{"tcp-serve", "-timeout", "1ms", "127.0.0.1:0"}, 1, "heard 0 of 1 messages (gave up after 1ms)\n"},
 		{[]string{"udp-serve", "-timeout", "1ms", "-count", "0", "127.0.0.1:0"}, 0, "listening on 127.0.0.1:"},
@@ -162,5 +169,31 @@ func matches(t *testing.T, who, got, want string) {
 	t.Helper()
 	if !regexp.MustCompile(`^(?:` + want + `)$`).MatchString(got) {
 		t.Errorf("%s printed %q, want it to match %q", who, got, want)
+	}
+}
+
+// Programs in C, such as Python, find the same semaphore.
+func TestSemaphore(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "sem.talk")
+	sem, unmap, err := openSemaphore(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unmap()
+	if err := errors.Join(sem.post(), sem.post(), sem.wait(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	// struct new_sem of glibc's internaltypes.h: value, waiters, private.
+	want := append([]byte{1, 0, 0, 0, 0, 0, 0, 0, 0x80}, make([]byte, semSize-9)...)
+	if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("one post left: %v, %v; want %v", got, err, want)
+	}
+	if err := sem.wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	if err := sem.wait(ctx); !errors.Is(err, context.DeadlineExceeded) || sem.state != 0 {
+		t.Errorf("nobody posts: %v, state %#x", err, sem.state)
 	}
 }

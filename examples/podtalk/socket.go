@@ -175,13 +175,23 @@ func (s *session) addresses() error {
 		return err
 	}
 	fmt.Fprintln(s.out, name)
-	addrs, err := net.InterfaceAddrs()
+	links, err := net.Interfaces()
 	if err != nil {
 		return err
 	}
-	for _, a := range addrs {
-		if ip, ok := a.(*net.IPNet); ok && !ip.IP.IsLoopback() {
-			fmt.Fprintln(s.out, ip.IP)
+	for _, l := range links {
+		if l.Flags&net.FlagLoopback != 0 {
+			continue
+		}
+		fmt.Fprintln(s.out, l.HardwareAddr)
+		addrs, err := l.Addrs()
+		if err != nil {
+			return err
+		}
+		for _, a := range addrs {
+			if ip, ok := a.(*net.IPNet); ok {
+				fmt.Fprintln(s.out, ip.IP)
+			}
 		}
 	}
 	return nil

@@ -35,63 +35,92 @@ type sysvMessage struct {
 	text [maxMessage]byte
 }
 
-func msgget(key, flags int) (id int, err error) {
-	r, _, errno := unix.Syscall(unix.SYS_MSGGET, uintptr(key), uintptr(flags), 0)
-	return int(r), sysError("msgget", errno)
+// A sysvQueue is a System V message queue (sysvipc(7)), which is found by its key
+// and needs no closing.
+type sysvQueue struct{ id int }
+
+// keyedQueue returns what opens the queue of that key.
+func keyedQueue(key string) opener {
+	return func(create bool) (queue, error) {
+		k, err := parseKey(key)
+		if err != nil {
+			return nil, err
+		}
+		flags := 0o600
+		if create {
+			flags |= unix.IPC_CREAT
+		}
+		id, _, errno := unix.Syscall(unix.SYS_MSGGET, uintptr(k), uintptr(flags), 0)
+		if errno != 0 {
+			return nil, os.NewSyscallError("msgget", errno)
+		}
+		return sysvQueue{int(id)}, nil
+	}
 }
 
-// sendMsg puts a message into the queue of key, which it makes if need be.
-func (s *session) sendMsg(ctx context.Context, key, message string) error {
-	k, err := parseKey(key)
-	if err != nil {
-		return err
-	}
-	if err := checkMessage(message); err != nil {
-		return err
-	}
-	id, err := msgget(k, unix.IPC_CREAT|0o600)
-	if err != nil {
-		return err
-	}
+func (q sysvQueue) remove() error {
+	_, _, errno := unix.Syscall(unix.SYS_MSGCTL, uintptr(q.id), unix.IPC_RMID, 0)
+	return sysError("msgctl", errno)
+}
+
+func (q sysvQueue) Close() error { return nil }
+
+// send asks again and again: msgsnd has no time limit of its own.
+func (q sysvQueue) send(ctx context.Context, message string) error {
 	m := sysvMessage{kind: 1}
 	n := copy(m.text[:], message)
-	return retry(ctx, func() error { // msgsnd has no time limit of its own
-		_, _, errno := unix.Syscall6(unix.SYS_MSGSND, uintptr(id), uintptr(unsafe.Pointer(&m)),
+	return retry(ctx, func() error {
+		_, _, errno := unix.Syscall6(unix.SYS_MSGSND, uintptr(q.id), uintptr(unsafe.Pointer(&m)),
 			uintptr(n), unix.IPC_NOWAIT, 0, 0)
 		return sysError("msgsnd", errno)
 	}, unix.EAGAIN, unix.EINTR)
 }
 
+func (q sysvQueue) receive(ctx context.Context) (string, error) {
+	var (
+		n uintptr
+		m sysvMessage
+	)
+	err := retry(ctx, func() error {
+		var errno unix.Errno
+		n, _, errno = unix.Syscall6(unix.SYS_MSGRCV, uintptr(q.id), uintptr(unsafe.Pointer(&m)),
+			maxMessage, 0, unix.IPC_NOWAIT, 0)
+		return sysError("msgrcv", errno)
+	}, unix.ENOMSG, unix.EINTR)
+	if err != nil {
+		return "", err
+	}
+	return string(m.text[:n]), nil
+}
+
+// sendMsg puts a message into the queue of key, which it makes if need be.
+func (s *session) sendMsg(ctx context.Context, key, message string) error {
+	if err := checkMessage(message); err != nil {
+		return err
+	}
+	q, err := keyedQueue(key)(true)
+	if err != nil {
+		return err
+	}
+	return q.send(ctx, message)
+}
+
 // recvMsg prints the next message in the queue of key and removes the queue. It
 // waits for both.
 func (s *session) recvMsg(ctx context.Context, key string) error {
-	k, err := parseKey(key)
+	q, err := keyedQueue(key).await(ctx)
 	if err != nil {
 		return err
 	}
-	var (
-		id int
-		n  uintptr
-		m  sysvMessage
-	)
-	err = retry(ctx, func() (err error) {
-		if id, err = msgget(k, 0); err != nil {
-			return err
-		}
-		var errno unix.Errno
-		n, _, errno = unix.Syscall6(unix.SYS_MSGRCV, uintptr(id), uintptr(unsafe.Pointer(&m)),
-			maxMessage, 0, unix.IPC_NOWAIT, 0)
-		return sysError("msgrcv", errno)
-	}, unix.ENOENT, unix.ENOMSG, unix.EINTR)
+	message, err := q.receive(ctx)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(s.out, "%s\n", m.text[:n])
+	fmt.Fprintln(s.out, message)
 	if s.keep {
 		return nil
 	}
-	_, _, errno := unix.Syscall(unix.SYS_MSGCTL, uintptr(id), unix.IPC_RMID, 0)
-	return sysError("msgctl", errno)
+	return q.remove()
 }
 
 // A segment starts with the length of its text, which the writer stores last: the

@@ -20,13 +20,29 @@ func shmPath(name string) (string, error) {
 	return filepath.Join("/dev/shm", bare), nil
 }
 
-// writeShm makes the object whole or not at all: a reader that is already
-// waiting never sees half of the text.
 func writeShm(name, text string) error {
 	path, err := shmPath(name)
 	if err != nil {
 		return err
 	}
+	return writeFile(path, text)
+}
+
+// readShm prints the text in the object and removes it. It waits for the object.
+func (s *session) readShm(ctx context.Context, name string) error {
+	path, err := shmPath(name)
+	if err != nil {
+		return err
+	}
+	if err := s.readFile(ctx, path); err != nil || s.keep {
+		return err
+	}
+	return os.Remove(path)
+}
+
+// writeFile makes the file whole or not at all: a reader that is already waiting
+// never sees half of the text.
+func writeFile(path, text string) error {
 	f, err := os.CreateTemp(filepath.Dir(path), ".podtalk-*")
 	if err != nil {
 		return err
@@ -44,23 +60,16 @@ func writeShm(name, text string) error {
 	return err
 }
 
-// readShm prints the text in the object and removes it. It waits for the object.
-func (s *session) readShm(ctx context.Context, name string) error {
-	path, err := shmPath(name)
-	if err != nil {
-		return err
-	}
+// readFile prints the text in the file. It waits for the file.
+func (s *session) readFile(ctx context.Context, path string) error {
 	var text []byte
-	err = retry(ctx, func() (err error) {
+	err := retry(ctx, func() (err error) {
 		text, err = os.ReadFile(path)
 		return err
 	}, fs.ErrNotExist)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(s.out, "%s\n", text)
-	if s.keep {
-		return nil
-	}
-	return os.Remove(path)
+	_, err = fmt.Fprintf(s.out, "%s\n", text)
+	return err
 }
