@@ -2,6 +2,7 @@ package launcher
 
 import (
 	"fmt"
+	"math"
 	"path"
 	"reflect"
 	"slices"
@@ -56,6 +57,11 @@ func checkProcess(p *specs.Process) error {
 	}
 	if b := p.ConsoleSize; b != nil && (b.Width > 65535 || b.Height > 65535) {
 		return fmt.Errorf("process.consoleSize: %w: want at most 65535", ErrInvalid)
+	}
+	for _, id := range append([]uint32{p.User.UID, p.User.GID}, p.User.AdditionalGids...) {
+		if id == math.MaxUint32 {
+			return fmt.Errorf("process.user %d: %w: no ID, but what setresuid(2) takes for no change", id, ErrInvalid)
+		}
 	}
 	for i, l := range p.Rlimits {
 		if _, ok := rlimits[l.Type]; !ok {
@@ -142,6 +148,9 @@ func checkLinux(spec *specs.Spec) error {
 		}
 		seen[ns.Type] = true
 	}
+	if err := checkMapped(spec); err != nil {
+		return err
+	}
 	if mapped := len(l.UIDMappings) > 0 && len(l.GIDMappings) > 0; seen[specs.UserNamespace] != mapped {
 		return fmt.Errorf("linux.uidMappings, linux.gidMappings: %w: want both together with a new user namespace", ErrInvalid)
 	}
@@ -165,6 +174,20 @@ func checkLinux(spec *specs.Spec) error {
 		return fmt.Errorf("linux.resources: %w: need linux.cgroupsPath", ErrInvalid)
 	}
 	return checkSysctls(l)
+}
+
+// checkMapped reports an ID of the program that its user namespace does not have.
+func checkMapped(spec *specs.Spec) error {
+	ids, u := mapping(spec), spec.Process.User
+	if _, err := ids.uid(u.UID); err != nil {
+		return fmt.Errorf("process.user.uid: %w", err)
+	}
+	for _, id := range append([]uint32{u.GID}, u.AdditionalGids...) {
+		if _, err := ids.gid(id); err != nil {
+			return fmt.Errorf("process.user.gid: %w", err)
+		}
+	}
+	return nil
 }
 
 func isNew(namespaces []specs.LinuxNamespace, kind specs.LinuxNamespaceType) bool {

@@ -51,7 +51,7 @@ func Default(rootfs string, args ...string) *specs.Spec {
 // what runs in it can do to the host what root can. The devices of the host are its
 // too.
 func Privilege(spec *specs.Spec) {
-	all := Capabilities()
+	all := AvailableCapabilities()
 	spec.Process.Capabilities = &specs.LinuxCapabilities{Bounding: all, Effective: all, Permitted: all}
 	spec.Process.NoNewPrivileges = false
 	l := spec.Linux

@@ -12,6 +12,14 @@ import (
 // they are the same.
 type idMapping struct{ uids, gids []specs.LinuxIDMapping }
 
+// mapping returns that of a container's user namespace.
+func mapping(spec *specs.Spec) idMapping {
+	if spec.Linux == nil {
+		return idMapping{}
+	}
+	return idMapping{spec.Linux.UIDMappings, spec.Linux.GIDMappings}
+}
+
 func (m idMapping) some() bool { return len(m.uids) > 0 }
 
 // uid returns the host's ID of a user; ErrInvalid if it has none.

@@ -52,7 +52,7 @@ func withInside(t testing.TB, s *specs.Spec, args ...string) *specs.Spec {
 // inside is the program. It is called insideName by an argument vector of its own.
 func inside(args []string) int {
 	actions := map[string]func([]string) error{
-		"watch": watch, "keys": showKeys, "syscall": doSyscall, "attrs": showAttrs, "eat": eat, "setid": setID,
+		"watch": watch, "keys": showKeys, "syscall": doSyscall, "attrs": showAttrs, "eat": eat, "setid": setID, "ids": showIDs,
 	}
 	if err := actions[args[0]](args[1:]); err != nil {
 		fmt.Println(args[0]+":", err)
@@ -135,8 +135,8 @@ func showKeys([]string) error {
 	if err != nil {
 		return err
 	}
-	id, err := unix.KeyctlSearch(keyring, "user", "podbox-launcher-test", 0)
-	fmt.Println(description, id != 0, err)
+	_, err = unix.KeyctlSearch(keyring, "user", "podbox-launcher-test", 0)
+	fmt.Println(description, err)
 	return nil
 }
 
@@ -183,6 +183,12 @@ func eat(args []string) error {
 		b[i] = 1
 	}
 	fmt.Println("ate", n)
+	return nil
+}
+
+// showIDs prints who the process is, in effect.
+func showIDs([]string) error {
+	fmt.Println(os.Geteuid())
 	return nil
 }
 

@@ -201,7 +201,11 @@ func (l *launch) launch(ctx context.Context, entry *sandbox.Entry, p *Process) e
 
 // spawn makes the program's process.
 func (l *launch) spawn(ctx context.Context, program *spawn.Program, gate *gate, p *Process) error {
-	child, err := program.Begin(uint64(l.ns.fresh&born), spawn.Inherit)
+	signals := spawn.Inherit
+	if l.opts.Init != nil {
+		signals = spawn.Blocked // until it is ready: none that comes early is lost
+	}
+	child, err := program.Begin(uint64(l.ns.fresh&born), signals)
 	if err != nil {
 		if l.inside != nil && proc.Exited(l.inside) {
 			return proc.ErrGone // nobody is born any more where process 1 has ended

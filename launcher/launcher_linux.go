@@ -103,10 +103,16 @@ func (l *launch) start(ctx context.Context, pod *sandbox.Sandbox) (*Process, err
 		p.streams.abandon()
 		return nil, errors.Join(err, l.undo())
 	}
-	p.poststop = l.afterEnd
+	begun := make(chan struct{})
+	p.poststop = func() {
+		<-begun // a program may end before the hooks do that come before its end
+		l.afterEnd()
+	}
 	p.streams.begin()
 	go p.finish()
-	if err := l.afterStart(ctx, p); err != nil {
+	err = l.afterStart(ctx, p)
+	close(begun)
+	if err != nil {
 		_ = p.Signal(unix.SIGKILL)
 		<-p.ended
 		_, _ = p.Wait(ctx)

@@ -19,6 +19,7 @@ import (
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
+	"github.com/podbox/podbox/internal/proc"
 	"github.com/podbox/podbox/internal/spawn"
 	"github.com/podbox/podbox/internal/testenv"
 	"github.com/podbox/podbox/netns"
@@ -26,12 +27,15 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if os.Args[0] == insideName {
+	if filepath.Base(os.Args[0]) == insideName {
 		os.Exit(inside(os.Args[1:]))
 	}
 	testenv.Private()
 	if root := os.Getenv("PODBOX_TEST_RUN"); root != "" {
 		runForever(root)
+	}
+	if root := os.Getenv("PODBOX_TEST_GATE"); root != "" {
+		waitForever(root)
 	}
 	goleak.VerifyTestMain(m)
 }
@@ -53,6 +57,74 @@ func runForever(root string) {
 	fmt.Println(p.PID())
 	p.Wait(context.Background())
 	os.Exit(0)
+}
+
+// waitForever starts programs and never lets them go on.
+func waitForever(root string) {
+	rt, err := sandbox.Open(sandbox.Options{Root: root})
+	if err != nil {
+		panic(err)
+	}
+	pod, err := rt.Open("p")
+	if err != nil {
+		panic(err)
+	}
+	for range atGates {
+		go func() {
+			_, _ = Launch(context.Background(), pod, command("true"), Options{Detached: true, Born: func(child proc.Identity) error {
+				fmt.Println(child.PID)
+				select {}
+			}})
+		}()
+	}
+	select {}
+}
+
+const atGates = 4
+
+// ended reports whether a process has; who has taken it over may not have reaped it.
+func ended(t testing.TB, pid int) bool {
+	t.Helper()
+	pidfd, err := proc.OpenPID(pid)
+	if errors.Is(err, proc.ErrGone) {
+		return true
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pidfd.Close()
+	return proc.Exited(pidfd)
+}
+
+// startDying has another process start programs that wait, kills it, and returns their
+// PIDs.
+func startDying(t testing.TB, pod *sandbox.Sandbox) (pids []int) {
+	t.Helper()
+	i, err := pod.Info()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), "PODBOX_TEST_GATE="+filepath.Dir(filepath.Dir(i.Dir)))
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for range atGates {
+		var pid int
+		if _, err := fmt.Fscan(stdout, &pid); err != nil {
+			t.Error(err)
+		}
+		pids = append(pids, pid)
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Error(err)
+	}
+	_ = cmd.Wait()
+	return pids
 }
 
 var bg = context.Background()
@@ -272,7 +344,7 @@ func TestDeathSignal(t *testing.T) {
 		cmd.Process.Kill()
 		cmd.Wait()
 		for range 200 {
-			if unix.Kill(pid, 0) == unix.ESRCH {
+			if ended(t, pid) {
 				pid = 0
 				break
 			}

@@ -63,10 +63,8 @@ func parseMount(m *specs.Mount) (*mount, error) {
 		return nil, fmt.Errorf("source %q: %w: want an absolute path", p.source, ErrInvalid)
 	case p.bind && len(p.options) > 0:
 		return nil, fmt.Errorf("option %q: %w of a bind mount", p.options[0].Key, ErrNotSupported)
-	case p.fstype == "":
-		if !p.bind {
-			return nil, fmt.Errorf("type: %w: empty", ErrInvalid)
-		}
+	case p.fstype == "" && !p.bind:
+		return nil, fmt.Errorf("type: %w: empty", ErrInvalid)
 	case p.fstype == VolumeType && p.source == "":
 		return nil, fmt.Errorf("source: %w: want the name of a volume", ErrInvalid)
 	case len(p.ids.uids) > 0 != (len(p.ids.gids) > 0):

@@ -3,6 +3,8 @@ package launcher
 import (
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -67,12 +69,21 @@ func (r *rootfs) deferProc(m *mount) error {
 
 // has reports whether there is such a path in it, and whether it is a directory.
 func (f *procfs) has(rel string) (is, dir bool, err error) {
+	if slices.Contains(f.options, mnt.Option{Key: "subset", Value: "pid"}) && !ofProcesses(rel) {
+		return false, false, nil
+	}
 	var st unix.Stat_t
 	err = unix.Fstatat(int(f.host.Fd()), rel, &st, unix.AT_SYMLINK_NOFOLLOW)
-	if err == unix.ENOENT {
+	if err == unix.ENOENT || err == unix.ENOTDIR {
 		return false, false, nil
 	}
 	return err == nil, st.Mode&unix.S_IFMT == unix.S_IFDIR, os.NewSyscallError("fstatat", err)
+}
+
+// ofProcesses reports whether a path is in a proc(5) of processes only.
+func ofProcesses(rel string) bool {
+	first, _, _ := strings.Cut(rel, "/")
+	return first == "." || first == "self" || first == "thread-self" || strings.Trim(first, "0123456789") == ""
 }
 
 // setReadonly prepares to make a path in it read-only.

@@ -66,14 +66,6 @@ func openRootfs(spec *specs.Spec, proc *procfs) (_ *rootfs, err error) {
 	return r, r.open()
 }
 
-// mapping returns that of a container's user namespace.
-func mapping(spec *specs.Spec) idMapping {
-	if spec.Linux == nil {
-		return idMapping{}
-	}
-	return idMapping{spec.Linux.UIDMappings, spec.Linux.GIDMappings}
-}
-
 // open clones what is bound from the host.
 func (r *rootfs) open() error {
 	for i := range r.spec.Mounts {
@@ -112,7 +104,17 @@ func cloneRoot(spec *specs.Spec) (*os.File, error) {
 	if rootPropagation(spec) == unix.MS_SLAVE {
 		how = unix.MS_SLAVE
 	}
-	if err := mnt.Set(root, true, mnt.Attrs{Set: unix.MOUNT_ATTR_NODEV}, how); err != nil {
+	attrs := mnt.Attrs{Set: unix.MOUNT_ATTR_NODEV}
+	if spec.Root.Readonly {
+		attrs.Add(unix.MOUNT_ATTR_RDONLY, 0)
+	}
+	err = mnt.Set(root, true, attrs, how)
+	if err == nil && spec.Root.Readonly {
+		// The root itself is made so last, when all that is mounted in it has its
+		// place.
+		err = mnt.Set(root, false, mnt.Attrs{Clear: unix.MOUNT_ATTR_RDONLY}, 0)
+	}
+	if err != nil {
 		root.Close()
 		return nil, err
 	}
@@ -146,6 +148,10 @@ func (r *rootfs) borrow(ctx context.Context, entry *sandbox.Entry) error {
 			continue
 		}
 		m := &mount{dest: dest, bind: true, attrs: mnt.Attrs{Set: unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC}}
+		if r.spec.Root != nil {
+			// They are the other members' as well, and on the host's tmpfs.
+			m.attrs.Add(unix.MOUNT_ATTR_RDONLY, 0)
+		}
 		var err error
 		if m.tree, err = m.clone(source); err != nil {
 			return err

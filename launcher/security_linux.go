@@ -28,6 +28,18 @@ var capabilityNames = []string{
 // Capabilities returns the names of all capabilities that there are.
 func Capabilities() []string { return slices.Clone(capabilityNames) }
 
+// AvailableCapabilities returns the names of those that the calling process can
+// give, which are all on a host of one's own: capabilities(7), bounding set.
+func AvailableCapabilities() []string {
+	var names []string
+	for n, name := range capabilityNames {
+		if has, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, uintptr(n), 0, 0, 0); err == nil && has == 1 {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
 // capSets are sets of capabilities, a bit for each.
 type capSets struct{ bounding, effective, permitted, inheritable, ambient uint64 }
 

@@ -202,8 +202,12 @@ func (s *streams) end() error {
 	return s.err
 }
 
-// abandon closes both sides of streams that never began.
+// abandon closes both sides of streams that never began. There are none yet if a
+// terminal could not be made.
 func (s *streams) abandon() {
+	if s == nil {
+		return
+	}
 	for _, f := range append(s.close, s.ours...) {
 		f.Close()
 	}

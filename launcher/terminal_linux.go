@@ -24,7 +24,7 @@ func (l *launch) openTerminal(p *Process) error {
 	}
 	p.console = master
 	err = ownTerminal(slave, l.spec.Process, l.ids)
-	if err == nil && l.root != nil && l.root.dev != nil {
+	if err == nil && l.root != nil && l.root.dev != nil && l.root.pts != nil {
 		err = coverConsole(l.root.dev.tree, slave)
 	}
 	if err != nil {

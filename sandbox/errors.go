@@ -13,6 +13,7 @@ var (
 	ErrAmbiguous    = errors.New("ambiguous pod ID")
 	ErrNotRunning   = errors.New("pod is not running")
 	ErrPaused       = errors.New("pod is paused")
+	ErrNoVolume     = errors.New("the pod has no such volume")
 	ErrBusy         = errors.New("pod has running programs")
 	ErrBadRecord    = errors.New("bad record")
 	ErrUnsafeRoot   = errors.New("unsafe directory")

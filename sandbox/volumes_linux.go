@@ -187,12 +187,12 @@ func writeVolume(root *os.File, v volumes.Volume) error {
 
 // Volume returns one of the pod's volumes as a detached mount; of it only what is at
 // subPath, unless that is empty. A directory that is not there yet is made.
-// ErrNotFound if the pod has no volume of this name. The calling thread is in the
+// ErrNoVolume if the pod has none of this name. The calling thread is in the
 // host's mount namespace.
 func (e *Entry) Volume(ctx context.Context, name, unsafeSubPath string) (*os.File, error) {
 	i := slices.IndexFunc(e.rec.Spec.Volumes, func(v volumes.Volume) bool { return v.Name == name })
 	if i < 0 {
-		return nil, fmt.Errorf("volume %q: %w", name, ErrNotFound)
+		return nil, fmt.Errorf("volume %q: %w", name, ErrNoVolume)
 	}
 	v := e.rec.Spec.Volumes[i]
 	m, err := e.volume(ctx, v, unsafeSubPath)

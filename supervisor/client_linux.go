@@ -57,7 +57,7 @@ type wireError struct {
 // sentinels are the errors that keep their identity on the way.
 var sentinels = map[string]error{
 	"notFound": ErrNotFound, "notRunning": ErrNotRunning, "running": ErrRunning,
-	"podNotFound": sandbox.ErrNotFound, "podNotRunning": sandbox.ErrNotRunning, "podPaused": sandbox.ErrPaused, "invalid": sandbox.ErrInvalid,
+	"podNotFound": sandbox.ErrNotFound, "podNotRunning": sandbox.ErrNotRunning, "podPaused": sandbox.ErrPaused, "noVolume": sandbox.ErrNoVolume, "invalid": sandbox.ErrInvalid,
 	"notSupported": sandbox.ErrNotSupported, "deadline": context.DeadlineExceeded,
 }
 

@@ -75,15 +75,17 @@ func (k *keeper) begin() (err error) {
 	return nil
 }
 
-// adopt takes a container over.
-func (k *keeper) adopt() {
+// adopt takes a container over, and calls known when it is on record whose it is.
+func (k *keeper) adopt(known func()) {
 	me, err := self()
 	if err != nil {
+		known()
 		return
 	}
 	k.r.Runner = me
 	if k.r.State == Restarting {
 		_ = k.c.write(k.r)
+		known()
 		if k.again(time.Until(k.r.Next)) {
 			k.follow()
 		}
@@ -97,11 +99,13 @@ func (k *keeper) adopt() {
 		if err = k.out.reopen(); err == nil {
 			_ = k.c.write(k.r)
 			k.set(taken)
+			known()
 			k.s.trimSoon()
 			k.follow()
 			return
 		}
 	}
+	known()
 	// It has ended while there was no supervisor.
 	_ = k.c.ended(k.r, nil, errors.New("it ended while it had no supervisor"))
 	if k.next(nil) {

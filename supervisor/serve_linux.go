@@ -300,6 +300,8 @@ func (s *server) forget(k *keeper) {
 // takeOver goes on with the containers of a supervisor that was killed.
 func (s *server) takeOver() {
 	recs, _ := s.pod.records() // of a bad record there is nothing to take over
+	var known sync.WaitGroup
+	defer known.Wait()
 	for _, r := range recs {
 		if !r.Background || r.State != Running && r.State != Restarting {
 			continue
@@ -310,9 +312,10 @@ func (s *server) takeOver() {
 		s.keepers[k.c.name] = k
 		s.busy++
 		s.mu.Unlock()
+		known.Add(1)
 		go func() {
 			defer s.forget(k)
-			k.adopt()
+			k.adopt(known.Done)
 		}()
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -9,9 +10,11 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/podbox/podbox/internal/cgroup"
 	"github.com/podbox/podbox/internal/mnt"
 	"github.com/podbox/podbox/internal/nsthread"
 	"github.com/podbox/podbox/netns"
+	"github.com/podbox/podbox/sandbox"
 )
 
 // A check is one thing that podbox needs of a host, or does better with.
@@ -75,6 +78,12 @@ func (a *app) examine() []check {
 		need("veth", nsthread.Do(tryVeth), "load the veth module, or build the kernel with CONFIG_VETH"),
 		need("IPC namespace", nsthread.Do(tryIPC), "build the kernel with CONFIG_IPC_NS and CONFIG_POSIX_MQUEUE"),
 		need("executable memfd", tryMemfd(), "sysctl vm.memfd_noexec=0 or 1"),
+		want("cgroups", wantCgroups(), "mount cgroup v2 at /sys/fs/cgroup, as systemd does; without them there are no limits, figures, pause and unpause"),
+		want("seccomp", wantSeccomp(), "build the kernel with CONFIG_SECCOMP_FILTER; without it give containers --security-opt seccomp=unconfined"),
+		want("capabilities for containers", haveCapabilities(
+			capability{"CAP_MKNOD", unix.CAP_MKNOD}, capability{"CAP_CHOWN", unix.CAP_CHOWN}, capability{"CAP_FOWNER", unix.CAP_FOWNER},
+			capability{"CAP_FSETID", unix.CAP_FSETID}, capability{"CAP_SETFCAP", unix.CAP_SETFCAP}, capability{"CAP_NET_BIND_SERVICE", unix.CAP_NET_BIND_SERVICE},
+		), "run podbox with them; without CAP_MKNOD no container with a root of its own starts"),
 		want("IPv6", wantIPv6(), "sysctl net.ipv6.conf.all.disable_ipv6=0 net.ipv6.conf.default.disable_ipv6=0; without it pods have IPv4 only"),
 		want("IPv6 forwarding per link", wantForwarding(), "none needed: before Linux 6.17 podbox turns net.ipv6.conf.all.forwarding on"),
 		want("memory-backed root", a.wantTmpfs(), "put --root on a tmpfs such as /run: records are of one boot"),
@@ -82,6 +91,24 @@ func (a *app) examine() []check {
 		want("pause protected from OOM", wantResource(), "run podbox with CAP_SYS_RESOURCE; without it the kernel may choose a pause when memory is short"),
 		want("address range", wantRange(), "give podbox create a free --ip-range"),
 	}
+}
+
+func wantCgroups() error {
+	g, err := cgroup.Open(fmt.Sprintf("/podbox-doctor-%d", os.Getpid()))
+	if err != nil {
+		return err
+	}
+	err = g.Create(sandbox.Limits{Memory: 1 << 30, CPU: 1000, PIDs: 100}.Resources())
+	return errors.Join(err, g.Remove(context.Background()))
+}
+
+// wantSeccomp asks whether there are filters; PR_SET_SECCOMP(2const): a filter at no
+// address is EFAULT where they are known.
+func wantSeccomp() error {
+	if err := unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, 0, 0, 0); err != unix.EFAULT {
+		return os.NewSyscallError("prctl PR_SET_SECCOMP", err)
+	}
+	return nil
 }
 
 func need(name string, err error, cure string) check { return judge(name, "fail", err, cure) }

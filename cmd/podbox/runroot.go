@@ -139,7 +139,7 @@ func changeCapabilities(have, add, drop []string) ([]string, error) {
 			name := strings.ToUpper(w)
 			if name == "ALL" {
 				// Dropping all, then adding some, is what people mean by both.
-				for _, c := range launcher.Capabilities() {
+				for _, c := range launcher.AvailableCapabilities() {
 					set[c] = change.to
 				}
 				continue

@@ -71,6 +71,15 @@ func (g *Group) dirs() []string {
 	return dirs
 }
 
+// allDirs are dirs, and those that only others make.
+func (g *Group) allDirs() []string {
+	dirs := g.dirs()
+	for _, mount := range g.layout.others() {
+		dirs = append(dirs, g.in(mount))
+	}
+	return dirs
+}
+
 // missing returns fs.ErrNotExist if the group is not there.
 func (g *Group) missing() error {
 	if dir := g.dirs()[0]; !exists(dir) {
@@ -158,7 +167,7 @@ func (g *Group) Remove(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, removeBound)
 	defer cancel()
 	var failed error
-	for _, dir := range g.dirs() {
+	for _, dir := range g.allDirs() {
 		var err error
 		_ = until(ctx, func() (bool, error) {
 			err = removeTree(unix.AT_FDCWD, dir)

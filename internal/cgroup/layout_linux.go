@@ -3,6 +3,7 @@ package cgroup
 import (
 	"fmt"
 	"io/fs"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -90,6 +91,23 @@ func (l *layout) tracking() *layout {
 		t.v1 = []hierarchy{*h}
 	}
 	return t
+}
+
+// others are the hierarchies of v1 that are not served. Another runtime that was given
+// our path has made the group there too, which matters when it is removed.
+func (l *layout) others() []string {
+	if len(l.v1) == 0 {
+		return nil
+	}
+	var mounts []string
+	entries, _ := os.ReadDir(mountPoint)
+	for _, e := range entries {
+		mount := mountPoint + "/" + e.Name()
+		if e.IsDir() && !slices.ContainsFunc(l.v1, func(h hierarchy) bool { return h.mount == mount }) && isType(mount, unix.CGROUP_SUPER_MAGIC) {
+			mounts = append(mounts, mount)
+		}
+	}
+	return mounts
 }
 
 func isType(path string, magic int64) bool {

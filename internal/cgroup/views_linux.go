@@ -36,7 +36,7 @@ var shown = [...]string{"memory", "cpu", "cpuacct", "cpuset", "pids"}
 // gone. It does not wait, as Remove does.
 func (g *Group) RemoveEmpty() (gone bool, err error) {
 	gone = true
-	for _, dir := range g.dirs() {
+	for _, dir := range g.allDirs() {
 		switch err := unix.Rmdir(dir); err {
 		case nil, unix.ENOENT:
 		case unix.EBUSY, unix.ENOTEMPTY:
