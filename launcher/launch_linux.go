@@ -126,6 +126,9 @@ func (l *launch) makeGroup() error {
 		return nil
 	}
 	g, err := cgroup.Open(l.spec.Linux.CgroupsPath)
+	if errors.Is(err, fs.ErrNotExist) && l.spec.Linux.Resources == nil {
+		return nil // the host has no cgroups, and nothing was asked of them
+	}
 	if err != nil {
 		return fmt.Errorf("linux.cgroupsPath: %w", err)
 	}

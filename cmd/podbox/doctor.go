@@ -78,7 +78,7 @@ func (a *app) examine() []check {
 		need("veth", nsthread.Do(tryVeth), "load the veth module, or build the kernel with CONFIG_VETH"),
 		need("IPC namespace", nsthread.Do(tryIPC), "build the kernel with CONFIG_IPC_NS and CONFIG_POSIX_MQUEUE"),
 		need("executable memfd", tryMemfd(), "sysctl vm.memfd_noexec=0 or 1"),
-		want("cgroups", wantCgroups(), "mount cgroup v2 at /sys/fs/cgroup, as systemd does; without them there are no limits, figures, pause and unpause"),
+		want("cgroups", wantCgroups(), "mount cgroup v2 at /sys/fs/cgroup, as systemd does; without them no container starts"),
 		want("seccomp", wantSeccomp(), "build the kernel with CONFIG_SECCOMP_FILTER; without it give containers --security-opt seccomp=unconfined"),
 		want("capabilities for containers", haveCapabilities(
 			capability{"CAP_MKNOD", unix.CAP_MKNOD}, capability{"CAP_CHOWN", unix.CAP_CHOWN}, capability{"CAP_FOWNER", unix.CAP_FOWNER},

@@ -142,7 +142,7 @@ func stateText(s *supervisor.Status) string {
 	case s.State == supervisor.Running && s.Background && !s.Supervised:
 		return "running (no supervisor)"
 	case s.State == supervisor.Restarting:
-		return fmt.Sprintf("restarting in %s", time.Until(s.Next).Round(time.Second))
+		return fmt.Sprintf("restarting in %s", max(0, time.Until(s.Next)).Round(time.Second))
 	case s.State != supervisor.Exited:
 		return string(s.State)
 	case s.ExitCode == nil:

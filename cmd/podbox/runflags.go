@@ -90,10 +90,14 @@ type limitFlags struct {
 	pids         int64
 }
 
+// defaultPIDs is how many processes and threads a container in a root of its own may
+// have by default, as with podman.
+const defaultPIDs = 2048
+
 func (f *limitFlags) add(fl *pflag.FlagSet) {
 	fl.StringVar(&f.memory, "memory", "", "most memory to use, as a `size` such as 256m")
 	fl.StringVar(&f.cpus, "cpus", "", "most CPU time to use, as a `number` of CPUs such as 0.5")
-	fl.Int64Var(&f.pids, "pids-limit", 0, "most processes and threads to have")
+	fl.Int64Var(&f.pids, "pids-limit", 0, "most processes and threads to have; -1 for any number (default of a container with --rootfs 2048)")
 }
 
 func (f *limitFlags) limits() (l sandbox.Limits, err error) {
@@ -109,7 +113,9 @@ func (f *limitFlags) limits() (l sandbox.Limits, err error) {
 		}
 		l.CPU = int64(math.Round(n * 1000))
 	}
-	l.PIDs = f.pids
+	if l.PIDs = f.pids; f.pids == -1 {
+		l.PIDs = 0
+	}
 	return l, l.Validate()
 }
 
@@ -273,6 +279,9 @@ func (f *runFlags) common(fl *pflag.FlagSet, o *specs.Spec) error {
 	}
 	if fl.Changed("oom-score-adj") {
 		o.Process.OOMScoreAdj = &f.oomScore
+	}
+	if f.rootfs != "" && !fl.Changed("pids-limit") {
+		f.limits.pids = defaultPIDs
 	}
 	limits, err := f.limits.limits()
 	if err != nil {
