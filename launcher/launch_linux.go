@@ -132,14 +132,18 @@ func (l *launch) makeGroup() error {
 	if err != nil {
 		return fmt.Errorf("linux.cgroupsPath: %w", err)
 	}
-	if l.inside == nil {
-		made := !isThere(g)
-		if err := g.Create(l.spec.Linux.Resources); err != nil {
+	if l.inside != nil || l.spec.Linux.Resources == nil {
+		// Mostly it is there already.
+		if l.group, err = g.Entrance(); l.inside != nil || !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		if made {
-			l.made = g
-		}
+	}
+	made := !isThere(g)
+	if err := g.Create(l.spec.Linux.Resources); err != nil {
+		return err
+	}
+	if made {
+		l.made = g
 	}
 	l.group, err = g.Entrance()
 	return err
