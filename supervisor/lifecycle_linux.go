@@ -21,7 +21,20 @@ import (
 // RunBackground makes a container in the background and starts it. If it cannot be
 // started there is no container.
 func (p *Pod) RunBackground(ctx context.Context, spec Spec) (*Container, error) {
-	c, err := p.create(spec, &record{State: Created, Background: true})
+	r := &record{State: Created, Background: true}
+	c, err := p.plan(spec, r)
+	if err == nil {
+		// Who will be asked to start it is started meanwhile, if need be.
+		there := make(chan struct{})
+		go func() {
+			defer close(there)
+			if conn, err := p.connect(ctx); err == nil { // else Start tells
+				conn.Close()
+			}
+		}()
+		err = c.make(r)
+		<-there
+	}
 	if err != nil {
 		return nil, fmt.Errorf("create container %q in %v: %w", spec.Name, p, err)
 	}

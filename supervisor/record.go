@@ -258,6 +258,15 @@ func (p *Pod) Create(spec Spec) (*Container, error) {
 // create makes a container with what is on r already, besides the spec, and
 // completes r.
 func (p *Pod) create(spec Spec, r *record) (*Container, error) {
+	c, err := p.plan(spec, r)
+	if err != nil {
+		return nil, err
+	}
+	return c, c.make(r)
+}
+
+// plan completes the record of a container that is to be made.
+func (p *Pod) plan(spec Spec, r *record) (*Container, error) {
 	r.Version, r.ID, r.Spec, r.Created = recordVersion, names.NewID(), spec, time.Now().UTC()
 	if r.Spec.Name == "" {
 		r.Spec.Name = r.ID[:12]
@@ -265,19 +274,28 @@ func (p *Pod) create(spec Spec, r *record) (*Container, error) {
 	if err := r.Spec.Validate(); err != nil {
 		return nil, err
 	}
-	// It appears under its name with its record, or not at all.
+	c := &Container{p, r.Spec.Name}
+	if _, err := os.Lstat(c.dir()); err == nil {
+		return nil, ErrExists // which make finds out too, but late
+	}
+	return c, nil
+}
+
+// make makes the container's directory: it appears under its name with its record, or
+// not at all. ErrExists.
+func (c *Container) make(r *record) error {
+	p := c.pod
 	hidden := &Container{p, "." + r.ID}
 	err := os.Mkdir(hidden.dir(), 0o700)
 	if errors.Is(err, fs.ErrNotExist) { // the first of the pod
 		if err = os.Mkdir(p.containers(), 0o700); errors.Is(err, fs.ErrNotExist) {
-			return nil, sandbox.ErrNotFound
+			return sandbox.ErrNotFound
 		}
 		err = os.Mkdir(hidden.dir(), 0o700)
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
-	c := &Container{p, r.Spec.Name}
 	if err = hidden.write(r); err == nil {
 		err = unix.Renameat2(unix.AT_FDCWD, hidden.dir(), unix.AT_FDCWD, c.dir(), unix.RENAME_NOREPLACE)
 	}
@@ -285,7 +303,7 @@ func (p *Pod) create(spec Spec, r *record) (*Container, error) {
 		os.RemoveAll(hidden.dir())
 	}
 	if err == unix.EEXIST {
-		return nil, ErrExists
+		return ErrExists
 	}
-	return c, err
+	return err
 }

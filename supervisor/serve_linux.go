@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"github.com/podbox/podbox/internal/flock"
@@ -35,10 +36,18 @@ func Serve(ctx context.Context, args []string, ready *os.File, opts Options) err
 	defer s.close()
 	go s.accept()
 	ready.Close()
+	go warmUp()
 	s.takeOver()
 	close(s.settled)
 	s.wait()
 	return nil
+}
+
+// warmUp finds out how records are written and read, which takes longer than to start
+// a container.
+func warmUp() {
+	b, _ := json.Marshal(&record{Spec: Spec{OCI: new(specs.Spec)}})
+	_ = json.Unmarshal(b, new(record))
 }
 
 // A server is a supervisor at work.

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"sync"
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -172,12 +173,21 @@ func (p *Pod) Run(ctx context.Context, spec Spec, streams launcher.IO) (*Foregro
 		return nil, err
 	}
 	r := &record{State: Running, Runner: me}
-	c, err := p.create(spec, r)
+	c, err := p.plan(spec, r)
 	if err != nil {
 		return nil, fmt.Errorf("create container %q in %v: %w", spec.Name, p, err)
 	}
+	// The record is made meanwhile: to find out how it is written takes as long as
+	// half a start. Nothing is executed before it is there.
+	made := make(chan error, 1)
+	go func(first record) { made <- c.make(&first) }(*r)
+	await := sync.OnceValue(func() error { return <-made })
 	f := &Foreground{c: c, r: r, done: make(chan struct{})}
-	f.Process, err = c.launch(ctx, r, launcher.Options{IO: streams})
+	f.Process, err = c.launch(ctx, r, launcher.Options{IO: streams, Born: func(proc.Identity) error { return await() }})
+	if merr := await(); merr != nil {
+		// There was no container, or another one.
+		return nil, errors.Join(fmt.Errorf("create container %q in %v: %w", r.Spec.Name, p, merr), c.clean(context.WithoutCancel(ctx), r))
+	}
 	if err != nil {
 		return nil, errors.Join(err, c.discard(r))
 	}
