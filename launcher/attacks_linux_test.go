@@ -63,7 +63,11 @@ func TestProgramOfLauncher(t *testing.T) {
 			link, script := fmt.Sprintf("/bin/link%d", i), fmt.Sprintf("/bin/script%d", i)
 			addLinks(t, root, map[string]string{link: target})
 			write(t, root+script, "#!"+target+"\n", 0o755)
-			for _, args := range [][]string{{link, "-test.v", "-test.run=^$"}, {filepath.Base(link), "-test.v", "-test.run=^$"}, {script, "-test.v"}, {target, "-test.v"}} {
+			ways := [][]string{{link, "-test.v", "-test.run=^$"}, {script, "-test.v"}}
+			if i < 3 {
+				ways = append(ways, []string{filepath.Base(link), "-test.v", "-test.run=^$"}, []string{target, "-test.v"})
+			}
+			for _, args := range ways {
 				e := b.process(args...)
 				e.Process.Env = append(e.Process.Env, "PODBOX_TEST_PRIVATE=1")
 				var out bytes.Buffer
@@ -128,11 +132,100 @@ func TestPathsByDescriptors(t *testing.T) {
 	}
 }
 
+// Where members share their processes, the links of others in /proc lead to what those
+// see, for us as they would for root.
+func TestPathsByMagicLinks(t *testing.T) {
+	pod := newPod(t, sandbox.Spec{Share: []sandbox.Namespace{sandbox.Net, sandbox.IPC, sandbox.PID}})
+	theirs, root := newRootfs(t), newRootfs(t)
+	write(t, theirs+"/secret/file", "secret\n", 0o644)
+	other := container(t, theirs, "")
+	other.Linux.Namespaces, other.Process.Cwd = nil, "/secret"
+	newBox(t, pod, other)
+	s := container(t, root, "")
+	s.Linux.Namespaces = nil
+	b := newBox(t, pod, s)
+	pid, _, err := b.exec(b.process("sh", "-c", "cd /proc; for p in [0-9]*; do grep -q sleep $p/comm && echo $p; done | head -1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := "/proc/" + strings.TrimSpace(pid)
+	addLinks(t, root, map[string]string{"link": dir + "/root"})
+	before := listing(t, theirs)
+	for _, cwd := range []string{dir + "/root", dir + "/root/secret", dir + "/cwd", "/link", "/link/secret", "/link/new", "/proc/1/root", "/proc/1/cwd"} {
+		e := b.process("sh", "-c", "cat file secret/file; ls")
+		e.Process.Cwd = cwd
+		if out, _, err := b.exec(e); err == nil {
+			t.Errorf("exec, cwd %s: %q", cwd, out)
+		}
+		if p, err := Start(bg, pod, e, IO{}); err == nil {
+			_, _ = p.Wait(bg)
+			t.Errorf("cwd %s: started", cwd)
+		}
+		e.Process.Cwd = "/"
+		for _, kind := range []string{"bind", "tmpfs"} {
+			e.Mounts = append(s.Mounts[:len(s.Mounts):len(s.Mounts)], specs.Mount{Type: kind, Source: theirs, Destination: cwd + "/x"})
+			if p, err := Start(bg, pod, e, IO{}); err == nil {
+				_, _ = p.Wait(bg)
+				t.Errorf("%s on %s/x: started", kind, cwd)
+			}
+		}
+		// What is there to be hidden is not found there, and not elsewhere either.
+		e.Mounts = s.Mounts
+		linux := *s.Linux
+		linux.MaskedPaths, linux.ReadonlyPaths = []string{cwd + "/file"}, []string{cwd}
+		e.Linux = &linux
+		if p, err := Start(bg, pod, e, IO{}); err == nil {
+			_, _ = p.Wait(bg)
+		}
+	}
+	if out, _, err := b.exec(b.process("cat", "/secret/file")); err != nil || !strings.Contains(out, "No such file") {
+		t.Errorf("%q, %v", out, err)
+	}
+	if after := listing(t, theirs); after != before {
+		t.Errorf("in the other's root: before\n%s\nafter\n%s", before, after)
+	}
+}
+
+// Nothing that is open here by whoever embeds us, also carelessly, is open in a
+// container, or a hook.
+func TestInheritance(t *testing.T) {
+	pod := newPod(t, sandbox.Spec{})
+	fd, err := unix.Open("/", unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	high, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD, 200)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(high)
+	dir := t.TempDir()
+	s := container(t, newRootfs(t), "ls /proc/self/fd")
+	s.Hooks = &specs.Hooks{Prestart: []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", "ls /proc/self/fd >" + dir + "/fds"}}}}
+	b := newBox(t, pod, s)
+	for how, f := range map[string]func() (string, int){
+		"new":     func() (string, int) { return output(t, pod, s, nil) },
+		"exec":    func() (string, int) { out, status, _ := b.exec(b.process("ls", "/proc/self/fd")); return out, status },
+		"on host": func() (string, int) { return output(t, pod, command("ls", "/proc/self/fd"), nil) },
+	} {
+		if got, status := f(); got != "0\n1\n2\n3\n" || status != 0 {
+			t.Errorf("%s: %q", how, got)
+		}
+	}
+	if got, err := os.ReadFile(dir + "/fds"); string(got) != "0\n1\n2\n3\n" || err != nil {
+		t.Errorf("hook: %q, %v", got, err)
+	}
+}
+
 // A process of the container that watches all others never sees of one that comes in
 // what it has of the host: its descriptors, its program, its memory, where it is.
 func TestWatcher(t *testing.T) {
 	for _, share := range [][]sandbox.Namespace{nil, {sandbox.Net, sandbox.IPC, sandbox.PID}} {
 		for _, user := range []uint32{0, 1000} {
+			if testing.Short() && (share == nil) == (user == 0) {
+				continue
+			}
 			pod := newPod(t, sandbox.Spec{Share: share})
 			root := newRootfs(t)
 			s := withInside(t, container(t, root, ""))
@@ -148,10 +241,10 @@ func TestWatcher(t *testing.T) {
 			}
 			// Some stay where nothing has been executed yet.
 			born := func(proc.Identity) error {
-				time.Sleep(10 * time.Millisecond)
+				time.Sleep(5 * time.Millisecond)
 				return nil
 			}
-			for i := range 20 {
+			for i := range 10 {
 				opts := Options{}
 				if i%2 == 0 {
 					opts.Born = born
@@ -266,9 +359,9 @@ func TestReplacedDevices(t *testing.T) {
 	// A container that may, puts other things where its terminals come from.
 	s = privileged(container(t, root, ""))
 	for what, script := range map[string]string{
-		"pipe":          "umount /dev/pts; mkfifo /dev/pts/ptmx /dev/pts/0; rm /dev/null; mkfifo /dev/null",
-		"watchdog":      "umount /dev/pts; mknod /dev/pts/ptmx c 10 130; rm /dev/null; mknod /dev/null c 10 130",
-		"link":          "umount /dev/pts; rmdir /dev/pts; ln -s /proc/1/root/dev /dev/pts; rm /dev/null; ln -s /proc/1/root/dev/zero /dev/null",
+		"pipe":          "umount -l /dev/pts; mkfifo /dev/pts/ptmx /dev/pts/0; rm /dev/null; mkfifo /dev/null",
+		"watchdog":      "umount -l /dev/pts; mknod /dev/pts/ptmx c 10 130; rm /dev/null; mknod /dev/null c 10 130",
+		"link":          "umount -l /dev/pts; rmdir /dev/pts; ln -s /proc/1/root/dev /dev/pts; rm /dev/null; ln -s /proc/1/root/dev/zero /dev/null",
 		"mounted on it": "touch /f; mount --bind /f /dev/pts/ptmx; mount --bind /f /dev/null",
 		"no /dev":       "umount -l /dev; mount -t tmpfs x /dev",
 	} {

@@ -68,6 +68,7 @@ func TestExecProcess(t *testing.T) {
 		want         string
 	}{
 		{"namespaces", "hostname; ls /sys/class/net /proc/sys/net/ipv4/conf; cat /proc/1/comm", nil, "box\n/proc/sys/net/ipv4/conf:\nall\ndefault\nlo\n\n/sys/class/net:\nlo\nsleep\n"},
+		{"limits", `[ "$(grep pending /proc/self/limits)" = "$(grep pending /proc/1/limits)" ] && ulimit -n`, nil, "1024\n"},
 		{"user", "id -u; id -g; grep CapEff /proc/self/status", func(s *specs.Spec) { s.Process.User = specs.User{UID: 5, GID: 6} }, "5\n6\nCapEff:\t0000000000000000\n"},
 		{"directory", "pwd", func(s *specs.Spec) { s.Process.Cwd = "/dev/shm" }, "/dev/shm\n"},
 		{"directory in proc", "pwd", func(s *specs.Spec) { s.Process.Cwd = "/proc/sys/kernel" }, "/proc/sys/kernel\n"},

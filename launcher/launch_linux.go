@@ -160,6 +160,11 @@ func isThere(g *cgroup.Group) bool {
 // undo takes back what a start that failed has done and that does not end with it.
 func (l *launch) undo() error {
 	l.afterEnd()
+	return l.removeGroup()
+}
+
+// removeGroup removes the program's cgroup if it was not there before.
+func (l *launch) removeGroup() error {
 	if l.made == nil {
 		return nil
 	}

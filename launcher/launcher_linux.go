@@ -116,7 +116,7 @@ func (l *launch) start(ctx context.Context, pod *sandbox.Sandbox) (*Process, err
 		_ = p.Signal(unix.SIGKILL)
 		<-p.ended
 		_, _ = p.Wait(ctx)
-		return nil, err
+		return nil, errors.Join(err, l.removeGroup())
 	}
 	return p, nil
 }

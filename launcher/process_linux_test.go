@@ -16,6 +16,9 @@ import (
 
 func TestProcess(t *testing.T) {
 	pod := newPod(t, sandbox.Spec{})
+	root := newRootfs(t)
+	addLinks(t, root, map[string]string{"link": "/real", "real/x": "", "bin/own": ""})
+	addSetUID(t, root)
 	mask, adj := uint32(0o027), 500
 	list := func(names ...string) []string { return names }
 	for _, tt := range []struct {
@@ -81,12 +84,10 @@ func TestProcess(t *testing.T) {
 		{"new privileges", "grep NoNewPrivs /proc/self/status; inside2", func(s *specs.Spec) { s.Process.User.UID, s.Process.NoNewPrivileges = 1000, false }, "NoNewPrivs:\t0\n0\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			root := newRootfs(t)
-			addLinks(t, root, map[string]string{"link": "/real", "real/x": "", "bin/own": ""})
 			s := container(t, root, tt.script)
 			tt.change(s)
 			if strings.Contains(tt.script, "inside2") {
-				addSetUID(t, root, s)
+				withInside(t, s) // for its libraries
 			}
 			if got, _ := output(t, pod, s, nil); got != tt.want {
 				t.Errorf("got\n%swant\n%s", got, tt.want)
@@ -109,7 +110,7 @@ func runtimeArch() string {
 }
 
 // addSetUID gives a container a set-user-ID program, inside2, that prints who it is.
-func addSetUID(t testing.TB, root string, s *specs.Spec) {
+func addSetUID(t testing.TB, root string) {
 	t.Helper()
 	self, err := os.ReadFile("/proc/self/exe")
 	if err != nil {
@@ -117,7 +118,6 @@ func addSetUID(t testing.TB, root string, s *specs.Spec) {
 	}
 	write(t, root+"/suid/inside", string(self), 0o755|os.ModeSetuid)
 	write(t, root+"/bin/inside2", "#!/bin/sh\nexec /suid/inside ids\n", 0o755)
-	withInside(t, s) // for its libraries
 }
 
 // A filter of system calls applies with and without new privileges, from the program's

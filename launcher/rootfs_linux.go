@@ -108,10 +108,14 @@ func cloneRoot(spec *specs.Spec) (*os.File, error) {
 	if spec.Root.Readonly {
 		attrs.Add(unix.MOUNT_ATTR_RDONLY, 0)
 	}
-	err = mnt.Set(root, true, attrs, how)
-	if err == nil && spec.Root.Readonly {
+	var st unix.Statfs_t
+	err = os.NewSyscallError("fstatfs", unix.Fstatfs(int(root.Fd()), &st))
+	if err == nil {
+		err = mnt.Set(root, true, attrs, how)
+	}
+	if err == nil && spec.Root.Readonly && st.Flags&unix.ST_RDONLY == 0 {
 		// The root itself is made so last, when all that is mounted in it has its
-		// place.
+		// place; unless it is so on the host.
 		err = mnt.Set(root, false, mnt.Attrs{Clear: unix.MOUNT_ATTR_RDONLY}, 0)
 	}
 	if err != nil {

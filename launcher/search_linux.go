@@ -42,6 +42,9 @@ func executable(s *specs.Process) (string, error) {
 		if errno == 0 {
 			return p, nil
 		}
+		if errno == unix.ENOTDIR {
+			errno = unix.ENOENT // as execvp(3) has it
+		}
 		if i == 0 {
 			err = &spawn.ExecError{Path: p, Err: errno}
 		}
