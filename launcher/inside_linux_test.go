@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -52,7 +51,7 @@ func withInside(t testing.TB, s *specs.Spec, args ...string) *specs.Spec {
 // inside is the program. It is called insideName by an argument vector of its own.
 func inside(args []string) int {
 	actions := map[string]func([]string) error{
-		"watch": watch, "keys": showKeys, "syscall": doSyscall, "attrs": showAttrs, "eat": eat, "setid": setID, "ids": showIDs,
+		"watch": watch, "keys": showKeys, "syscall": doSyscall, "attrs": showAttrs, "eat": eat, "ids": showIDs,
 	}
 	if err := actions[args[0]](args[1:]); err != nil {
 		fmt.Println(args[0]+":", err)
@@ -190,13 +189,4 @@ func eat(args []string) error {
 func showIDs([]string) error {
 	fmt.Println(os.Geteuid())
 	return nil
-}
-
-// setID tries to become another user.
-func setID(args []string) error {
-	uid, err := strconv.Atoi(args[0])
-	if err != nil {
-		return err
-	}
-	return syscall.Setuid(uid)
 }

@@ -88,6 +88,7 @@ func (o Other) launch(ctx context.Context, pod *sandbox.Sandbox, spec *specs.Spe
 		}
 		// The runtime gives the container its own instead.
 		if err := p.streams.fill(func() (*os.File, error) { return os.OpenFile(os.DevNull, os.O_RDWR, 0) }); err != nil {
+			p.streams.abandon()
 			return nil, err
 		}
 		create.IO = childFiles{files: p.streams.child}

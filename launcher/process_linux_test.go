@@ -41,8 +41,10 @@ func TestProcess(t *testing.T) {
 		{"umask", "umask", func(*specs.Spec) {}, "0022\n"},
 		{"limits", "ulimit -Sn; ulimit -Hn; ulimit -Sc; ulimit -St; ulimit -Hf", func(s *specs.Spec) {
 			s.Process.Rlimits = []specs.POSIXRlimit{
-				{Type: "RLIMIT_NOFILE", Soft: 4, Hard: 88}, {Type: "RLIMIT_CORE", Soft: 0, Hard: 0},
-				{Type: "RLIMIT_CPU", Soft: 100, Hard: 200}, {Type: "RLIMIT_FSIZE", Soft: 512000, Hard: 1024000},
+				{Type: "RLIMIT_NOFILE", Soft: 4, Hard: 88},
+				{Type: "RLIMIT_CORE", Soft: 0, Hard: 0},
+				{Type: "RLIMIT_CPU", Soft: 100, Hard: 200},
+				{Type: "RLIMIT_FSIZE", Soft: 512000, Hard: 1024000},
 			}
 		}, "4\n88\n0\n100\n2000\n"},
 		{"capabilities of root", "grep Cap /proc/self/status", func(s *specs.Spec) {

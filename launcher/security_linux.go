@@ -102,7 +102,8 @@ func become(p *spawn.Program, u specs.User, caps *capSets) {
 	}
 	p.Call("set capabilities", unix.SYS_CAPSET, spawn.Pointer(p, header), spawn.Pointer(p, data))
 	for n := range capabilityNames {
-		if caps.ambient&(1<<n) != 0 {
+		// Others cannot be ambient, capabilities(7): as with runc they are passed over.
+		if caps.ambient&caps.permitted&caps.inheritable&(1<<n) != 0 {
 			p.Call("raise ambient "+capabilityNames[n], unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_RAISE, uintptr(n), 0, 0)
 		}
 	}

@@ -50,13 +50,19 @@ func TestUserNamespace(t *testing.T) {
 		{"identity", "id -u; id -g; cat /proc/self/uid_map | tr -s ' '", "0\n0\n 0 100000 1000\n 1000 200000 1\n"},
 		{"files", "echo >/new; stat -c '%u %g' /new /bin/busybox /host", "0 0\n0 0\n65534 65534\n"},
 		{"capabilities", "grep CapEff /proc/self/status", "CapEff:\t00000000800405fb\n"},
-		{"only inside", "ls /host 2>&1; chown 0 /host 2>/dev/null || echo no; chmod 777 /host 2>&1; touch /host/x 2>&1",
-			"ls: can't open '/host': Permission denied\nno\nchmod: /host: Operation not permitted\ntouch: /host/x: Permission denied\n"},
-		{"devices", "stat -c '%u %g' /dev /dev/null /dev/shm; echo >/dev/x && echo own; echo x >/dev/null && echo null; mknod /dev/y c 1 3 2>&1",
-			"0 0\n0 0\n65534 65534\nown\nnull\nmknod: /dev/y: Operation not permitted\n"},
+		{
+			"only inside", "ls /host 2>&1; chown 0 /host 2>/dev/null || echo no; chmod 777 /host 2>&1; touch /host/x 2>&1",
+			"ls: can't open '/host': Permission denied\nno\nchmod: /host: Operation not permitted\ntouch: /host/x: Permission denied\n",
+		},
+		{
+			"devices", "stat -c '%u %g' /dev /dev/null /dev/shm; echo >/dev/x && echo own; echo x >/dev/null && echo null; mknod /dev/y c 1 3 2>&1",
+			"0 0\n0 0\n65534 65534\nown\nnull\nmknod: /dev/y: Operation not permitted\n",
+		},
 		{"own tmpfs", "stat -c '%u %g' /t /u; touch /t/x && echo own", "0 0\n7 1000\nown\n"},
-		{"settings", "(echo 1 >/proc/sys/kernel/panic) 2>&1; (echo x >/proc/sys/kernel/hostname) 2>&1; hostname x 2>&1",
-			"/bin/sh: can't create /proc/sys/kernel/panic: Read-only file system\n/bin/sh: can't create /proc/sys/kernel/hostname: Read-only file system\nhostname: sethostname: Operation not permitted\n"},
+		{
+			"settings", "(echo 1 >/proc/sys/kernel/panic) 2>&1; (echo x >/proc/sys/kernel/hostname) 2>&1; hostname x 2>&1",
+			"/bin/sh: can't create /proc/sys/kernel/panic: Read-only file system\n/bin/sh: can't create /proc/sys/kernel/hostname: Read-only file system\nhostname: sethostname: Operation not permitted\n",
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := inUserNamespace(container(t, root, tt.script))

@@ -117,6 +117,24 @@ func (rt *Runtime) Keepers(ctx context.Context) (_ *Keepers, err error) {
 // parentTime bounds the wait for those who are about to use the group.
 const parentTime = 200 * time.Millisecond
 
+// removeLastParent is removeParent when no pod is left, for whoever has kept one may
+// just be about to end.
+func (rt *Runtime) removeLastParent() {
+	for range 20 {
+		if ids, err := rt.podIDs(); err != nil || len(ids) > 0 {
+			return
+		}
+		g, err := cgroup.Open(parentGroup(rt.root))
+		if err != nil {
+			return
+		}
+		if err := rt.removeParent(); err != nil || g.Gone() {
+			return
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+}
+
 // removeParent removes the group in which those of pods are, if there are none. If
 // there will be one at any moment it does nothing.
 func (rt *Runtime) removeParent() error {
@@ -196,8 +214,7 @@ func (rt *Runtime) thaw(id string) error {
 }
 
 // Pause stops all programs in the pod at one moment, where they are, until Unpause.
-// Programs that another OCI runtime has put elsewhere than in the pod's cgroup go on. ErrNotRunning if no program was ever
-// started in the pod: there is nothing to stop.
+// Programs that another OCI runtime has put elsewhere than in the pod's cgroup go on.
 func (s *Sandbox) Pause(ctx context.Context) error {
 	return s.freeze("pause", func(g *cgroup.Group) error { return g.Freeze(ctx) })
 }
@@ -220,8 +237,10 @@ func (s *Sandbox) freeze(verb string, f func(*cgroup.Group) error) error {
 		return s.wrap(verb, err)
 	}
 	err = f(g)
-	if errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("%w: no program was started in it", ErrNotRunning)
+	if errors.Is(err, fs.ErrNotExist) { // nothing was started in it
+		if err = g.Create(rec.Spec.Limits.Resources()); err == nil {
+			err = f(g)
+		}
 	}
 	if err == nil {
 		s.rt.announce(verb, rec)

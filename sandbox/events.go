@@ -16,7 +16,7 @@ import (
 type Event struct {
 	Time time.Time `json:"time"`
 	// Action of a pod: create, start, stop, pause, unpause, remove. Of a container:
-	// start, die, restart, stop, remove.
+	// start, which comes again with each restart, die and remove.
 	Action    string `json:"action"`
 	Pod       string `json:"pod"` // the ID
 	Name      string `json:"name,omitempty"`
@@ -48,7 +48,7 @@ func (rt *Runtime) Announce(e Event) {
 	}
 	defer f.Close()
 	_, _ = f.Write(append(b, '\n'))
-	if st, err := f.Stat(); err == nil && st.Size() > maxEvents {
+	if st, err := f.Stat(); err == nil && st.Size() > maxEvents && !replaced(f, path) {
 		_ = os.Rename(path, path+".1")
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
@@ -150,7 +151,7 @@ func (l *loan) mount(ctx context.Context, rec *record, dir string) error {
 		return err
 	}
 	if l.make == nil {
-		return fmt.Errorf("the pause has not mounted it: %w", unix.ENODEV)
+		return l.await(ctx)
 	}
 	m, err := l.make(rec)
 	if err != nil {
@@ -158,6 +159,21 @@ func (l *loan) mount(ctx context.Context, rec *record, dir string) error {
 	}
 	defer m.Close()
 	return mnt.Attach(m, l.at)
+}
+
+// await waits for what the pause mounts itself, as the first thing that it does.
+func (l *loan) await(ctx context.Context) error {
+	for range 500 {
+		if there, err := mnt.IsRoot(l.at); err != nil || there {
+			return err
+		}
+		select {
+		case <-time.After(2 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return fmt.Errorf("the pause has not mounted it: %w", unix.ENODEV)
 }
 
 // Files in a pod's directory that are locked: while something that it lends is

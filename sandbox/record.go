@@ -104,6 +104,9 @@ func (r *record) check(id string) error {
 	case r.Spec.Name == "" || r.Spec.Network.Mode == "":
 		return errors.New("incomplete")
 	}
+	if r.StateDir != "" && (!filepath.IsAbs(r.StateDir) || filepath.Clean(r.StateDir) != r.StateDir) {
+		return fmt.Errorf("state directory %q", r.StateDir)
+	}
 	switch r.State {
 	case Created, Running, Stopped, Removing, Broken:
 	default:

@@ -126,6 +126,7 @@ func (rt *Runtime) remove(ctx context.Context, rec *record, opts StopOptions, id
 	if err := steps.Run(ctx, plan, rt.hook); err != nil {
 		return err
 	}
+	rt.removeLastParent()
 	rt.announce("remove", rec)
 	return nil
 }

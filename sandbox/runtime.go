@@ -73,11 +73,11 @@ func Open(opts Options) (*Runtime, error) {
 	if opts.StateDir == "" {
 		opts.StateDir = DefaultStateDir
 	}
-	root, err := filepath.Abs(opts.Root)
+	root, err := realPath(opts.Root)
 	if err != nil {
 		return nil, err
 	}
-	stateDir, err := filepath.Abs(opts.StateDir)
+	stateDir, err := realPath(opts.StateDir)
 	if err != nil {
 		return nil, err
 	}
@@ -97,6 +97,26 @@ func Open(opts Options) (*Runtime, error) {
 		return nil, err
 	}
 	return rt, nil
+}
+
+// realPath returns the absolute path of a directory, which need not be there yet, with
+// links in its parents resolved: however it is spelled, it is one and the same.
+func realPath(dir string) (string, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	parent, rest := filepath.Dir(dir), filepath.Base(dir)
+	for {
+		real, err := filepath.EvalSymlinks(parent)
+		if err == nil {
+			return filepath.Join(real, rest), nil
+		}
+		if !errors.Is(err, fs.ErrNotExist) || parent == "/" {
+			return "", err
+		}
+		parent, rest = filepath.Dir(parent), filepath.Join(filepath.Base(parent), rest)
+	}
 }
 
 // Close ends the use of a Runtime, not its pods. It waits until the kernel has

@@ -24,15 +24,12 @@ var errAlive = errors.New("pod is alive")
 // record. It returns a line for each. Pods that are whole, in whatever state, are
 // left alone, and so is whatever another process is at work on.
 func (rt *Runtime) Sweep(ctx context.Context) ([]string, error) {
-	if err := checkRoot(rt.root); err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, nil
-		}
+	if err := checkRoot(rt.root); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
 	var done []string
 	var errs []error
-	ids, err := rt.podIDs()
+	ids, err := rt.podIDs() // none after a reboot, of which volumes may be left
 	if err != nil {
 		return nil, err
 	}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"time"
 
 	"github.com/podbox/podbox/launcher"
 )
@@ -21,7 +22,7 @@ const (
 	frameResize             // to the supervisor: width and height, two bytes each
 	frameStdout             // from it
 	frameStderr             // from it
-	frameEnd                // from it: the container has ended
+	frameEnd                // from it: the container has ended; its status, four bytes, if it is known
 )
 
 // maxFrame bounds what a frame holds.
@@ -107,14 +108,19 @@ func (a *audience) show(kind byte, p []byte) {
 	}
 }
 
-// end tells all that there will be no more.
-func (a *audience) end() {
+// end tells all that there will be no more, and with which status, if it is known, the
+// container has ended.
+func (a *audience) end(status *int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.ended = true
+	var p []byte
+	if status != nil {
+		p = binary.BigEndian.AppendUint32(nil, uint32(*status))
+	}
 	for l := range a.members {
 		select {
-		case l.frames <- frame{kind: frameEnd}:
+		case l.frames <- frame{frameEnd, p}:
 		default:
 		}
 		delete(a.members, l)
@@ -125,9 +131,10 @@ func (a *audience) end() {
 // attach connects somebody to a container until it ends or they leave.
 func (s *server) attach(conn *net.UnixConn, in *bufio.Reader, req request) {
 	k := s.keeper(req.Container)
+	var out *output
 	var l *listener
 	if k != nil {
-		if out := k.output(); out != nil {
+		if out = k.output(); out != nil {
 			l = out.attached.join()
 		}
 	}
@@ -135,19 +142,23 @@ func (s *server) attach(conn *net.UnixConn, in *bufio.Reader, req request) {
 		reply(conn, response{Error: toWire(ErrNotRunning)})
 		return
 	}
-	out := k.output()
 	defer out.attached.leave(l)
-	reply(conn, response{PID: k.r.Process.PID})
+	reply(conn, response{})
 	go func() {
 		k.input(in, out, req.Stdin)
 		out.attached.leave(l)
 	}()
 	for f := range l.frames {
+		// Who is stopped, and does not read, must not keep us.
+		_ = conn.SetWriteDeadline(time.Now().Add(attachTime))
 		if writeFrame(conn, f.kind, f.p) != nil {
 			return
 		}
 	}
 }
+
+// attachTime is for how long somebody who is attached may not read.
+const attachTime = 30 * time.Second
 
 // output returns what takes the container's output now; nil if it does not run.
 func (k *keeper) output() *output {
@@ -182,9 +193,14 @@ func (k *keeper) input(in *bufio.Reader, out *output, stdin bool) {
 
 // An Attachment is a connection to the streams of a container in the background.
 type Attachment struct {
-	conn *net.UnixConn
-	mu   sync.Mutex // held to send
+	conn   *net.UnixConn
+	status *int
+	mu     sync.Mutex // held to send
 }
+
+// ExitCode returns the container's exit status when Copy has returned nil; nil if
+// nobody knows.
+func (a *Attachment) ExitCode() *int { return a.status }
 
 // Attach connects to the streams of a container in the background, from now on. With
 // stdin, Write is its input. ErrNotRunning. The caller closes the Attachment.
@@ -261,6 +277,10 @@ func (a *Attachment) Copy(stdout, stderr io.Writer) error {
 		case frameStderr:
 			_, err = stderr.Write(p)
 		case frameEnd:
+			if len(p) == 4 {
+				status := int(binary.BigEndian.Uint32(p))
+				a.status = &status
+			}
 			return nil
 		}
 		if err != nil {

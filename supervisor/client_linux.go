@@ -191,14 +191,14 @@ const maxLine = 64 << 10
 // request has the pod's supervisor, old or new, do something. One that was just
 // about to end is followed by another.
 func (p *Pod) request(ctx context.Context, req request) (response, error) {
-	for {
+	for try := 1; ; try++ {
 		conn, err := p.connect(ctx)
 		if err != nil {
 			return response{}, err
 		}
 		resp, err := p.ask(ctx, conn, req)
 		conn.Close()
-		if err != errGone || ctx.Err() != nil {
+		if err != errGone || ctx.Err() != nil || try == 5 {
 			return resp, err
 		}
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/podbox/podbox/internal/proc"
 	"github.com/podbox/podbox/launcher"
+	"github.com/podbox/podbox/sandbox"
 )
 
 // A keeper follows one container in the background, until it is at rest: it has
@@ -92,25 +93,39 @@ func (k *keeper) adopt(known func()) {
 		return
 	}
 	taken, err := takeOver(k.r)
-	if err == nil {
-		k.out, err = k.openOutput()
-	}
-	if err == nil {
-		if err = k.out.reopen(); err == nil {
-			_ = k.c.write(k.r)
-			k.set(taken)
-			known()
-			k.s.trimSoon()
+	if errors.Is(err, proc.ErrGone) {
+		// It has ended while there was no supervisor.
+		known()
+		_ = k.c.ended(k.r, nil, errors.New("it ended while it had no supervisor"))
+		if k.next(nil) {
 			k.follow()
-			return
 		}
+		return
 	}
+	if err != nil {
+		known()
+		return // it may well run: the next supervisor tries again
+	}
+	k.out = k.reopenOutput()
+	_ = k.c.write(k.r)
+	k.set(taken)
 	known()
-	// It has ended while there was no supervisor.
-	_ = k.c.ended(k.r, nil, errors.New("it ended while it had no supervisor"))
-	if k.next(nil) {
-		k.follow()
+	k.s.trimSoon()
+	k.follow()
+}
+
+// reopenOutput goes on with the output of a container that is taken over. Without its
+// log it loses what it writes, but runs.
+func (k *keeper) reopenOutput() *output {
+	out, err := k.openOutput()
+	if err != nil {
+		out = &output{c: k.c}
+		k.r.Error = "log: " + err.Error()
 	}
+	if err := out.reopen(); err != nil {
+		k.r.Error = "output: " + err.Error()
+	}
+	return out
 }
 
 // follow goes on from a program that runs to the container's rest.
@@ -118,13 +133,13 @@ func (k *keeper) follow() {
 	for {
 		p := k.program()
 		<-p.Ended()
+		// First all that may still write ends: it holds the output open.
+		k.r.OOM = k.c.oomKilled(k.r)
+		err := k.c.sweep(k.r)
 		status := p.Status()
-		err := k.c.ended(k.r, status, nil) // all that may still write has ended
+		k.c.noteEnd(k.r, status, err)
 		k.set(nil)
-		k.out.close()
-		if err != nil {
-			k.r.Error = err.Error()
-		}
+		k.out.close(status)
 		if !k.next(status) {
 			return
 		}
@@ -150,7 +165,7 @@ func (k *keeper) again(after time.Duration) bool {
 	restart := k.r.Spec.Restart.withDefaults()
 	for {
 		k.r.State, k.r.Next = Restarting, time.Now().Add(after).UTC()
-		if err := k.c.write(k.r); err != nil {
+		if err := k.c.write(k.r); errors.Is(err, fs.ErrNotExist) {
 			return false // removed
 		}
 		if !k.sleep(after) {
@@ -174,8 +189,12 @@ func (k *keeper) again(after time.Duration) bool {
 
 // isFinal reports whether a start that failed will fail again.
 func isFinal(err error) bool {
-	w := toWire(err)
-	return errors.Is(err, fs.ErrNotExist) && w.Exec == "" || len(w.Match) > 0 && !errors.Is(err, context.DeadlineExceeded)
+	for _, final := range []error{sandbox.ErrInvalid, sandbox.ErrNotSupported, sandbox.ErrNoVolume, sandbox.ErrNotFound, sandbox.ErrNotRunning, ErrNotFound} {
+		if errors.Is(err, final) {
+			return true
+		}
+	}
+	return false
 }
 
 // sleep waits; false if the container is to stop meanwhile.
@@ -205,7 +224,7 @@ func (k *keeper) launch() (err error) {
 	}
 	streams, err := k.out.open(k.r)
 	if err != nil {
-		k.out.close()
+		k.out.close(nil)
 		return err
 	}
 	// The record comes before the program: whatever happens to us, nothing runs
@@ -216,7 +235,7 @@ func (k *keeper) launch() (err error) {
 	}})
 	k.out.begun()
 	if err != nil {
-		k.out.close()
+		k.out.close(nil)
 		return errors.Join(err, k.c.clean(context.Background(), k.r))
 	}
 	k.set(&started{Process: p})
@@ -243,6 +262,11 @@ func (k *keeper) failed(err error) {
 		*k.r.ExitCode = 127
 	default:
 		*k.r.ExitCode = 126
+	}
+	if k.r.Spec.Remove && k.r.Restarts > 0 {
+		if err := k.c.discard(k.r); err == nil {
+			return
+		}
 	}
 	_ = k.c.write(k.r)
 }

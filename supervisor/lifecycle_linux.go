@@ -13,6 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/podbox/podbox/internal/cgroup"
+	"github.com/podbox/podbox/internal/flock"
+	"github.com/podbox/podbox/internal/names"
 	"github.com/podbox/podbox/internal/proc"
 	"github.com/podbox/podbox/launcher"
 	"github.com/podbox/podbox/sandbox"
@@ -73,6 +75,9 @@ func (c *Container) Stop(ctx context.Context, opts StopOptions) error {
 	r, err := c.record()
 	if err != nil {
 		return err
+	}
+	if frozen(c.pod.Cgroup()) {
+		return c.wrap("stop", sandbox.ErrPaused)
 	}
 	return c.wrap("stop", c.stop(ctx, r, opts))
 }
@@ -249,6 +254,9 @@ func (c *Container) Exec(ctx context.Context, change func(*specs.Spec) error, op
 		return nil, c.wrap("run in", err)
 	}
 	defer pidfd.Close()
+	if frozen(c.group(r)) {
+		return nil, c.wrap("run in", ErrPaused)
+	}
 	spec, err := c.ociSpec(r)
 	if err != nil {
 		return nil, err
@@ -259,7 +267,11 @@ func (c *Container) Exec(ctx context.Context, change func(*specs.Spec) error, op
 	if err := change(spec); err != nil {
 		return nil, err
 	}
-	return launcher.Exec(ctx, c.pod.Sandbox, pidfd, spec, opts)
+	p, err := launcher.Exec(ctx, c.pod.Sandbox, pidfd, spec, opts)
+	if err != nil {
+		return nil, c.wrap("run in", errors.Unwrap(err)) // which says in whose container already
+	}
+	return p, nil
 }
 
 // Wait returns when the container is at rest: its exit status; -1 if that is not
@@ -286,6 +298,14 @@ func (c *Container) Wait(ctx context.Context) (int, error) {
 // untilChange returns when there may be something new: the process has ended, or a
 // little time has passed.
 func (c *Container) untilChange(ctx context.Context, r *record) error {
+	if c.unattended(r) {
+		// Its supervisor was killed: the next one takes it over, or notes its end.
+		conn, err := c.pod.connect(ctx)
+		if err != nil {
+			return err
+		}
+		conn.Close()
+	}
 	wctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	pidfd, err := r.Process.Open()
@@ -293,8 +313,12 @@ func (c *Container) untilChange(ctx context.Context, r *record) error {
 		_ = proc.Wait(wctx, pidfd)
 		pidfd.Close()
 	}
+	delay := 5 * time.Millisecond
+	if r.State == Restarting {
+		delay = 100 * time.Millisecond
+	}
 	select {
-	case <-time.After(5 * time.Millisecond):
+	case <-time.After(delay):
 	case <-ctx.Done():
 	}
 	return ctx.Err()
@@ -306,7 +330,7 @@ func (c *Container) Remove(ctx context.Context, force bool, opts StopOptions) er
 	r, err := c.record()
 	switch {
 	case errors.Is(err, sandbox.ErrBadRecord) && force:
-		return c.wrap("remove", os.RemoveAll(c.dir()))
+		return c.wrap("remove", c.removeDir(names.NewID()))
 	case err != nil:
 		return err
 	}
@@ -318,6 +342,10 @@ func (c *Container) Remove(ctx context.Context, force bool, opts StopOptions) er
 			return c.wrap("remove", err)
 		}
 	}
+	// Another one may have its name by now.
+	if now, err := c.record(); errors.Is(err, ErrNotFound) || err == nil && now.ID != r.ID {
+		return nil
+	}
 	return c.wrap("remove", c.discard(r))
 }
 
@@ -325,8 +353,20 @@ func (c *Container) Remove(ctx context.Context, force bool, opts StopOptions) er
 // other programs, then its network and namespaces. Containers in the background start
 // again with the pod.
 func (p *Pod) Stop(ctx context.Context, opts sandbox.StopOptions) error {
-	err := p.stopContainers(ctx, opts, true)
+	err := errors.Join(p.thaw(), p.stopContainers(ctx, opts, true))
 	return errors.Join(err, p.Sandbox.Stop(ctx, opts))
+}
+
+// thaw lets a paused pod go on, so that its programs can end.
+func (p *Pod) thaw() error {
+	if !frozen(p.Cgroup()) {
+		return nil
+	}
+	g, err := cgroup.Open(p.Cgroup())
+	if err != nil {
+		return err
+	}
+	return g.Thaw()
 }
 
 func (p *Pod) stopContainers(ctx context.Context, opts sandbox.StopOptions, resume bool) error {
@@ -337,7 +377,7 @@ func (p *Pod) stopContainers(ctx context.Context, opts sandbox.StopOptions, resu
 	}
 	slices.SortStableFunc(recs, func(a, b *record) int { return b.Started.Compare(a.Started) })
 	for _, r := range recs {
-		c := &Container{p, r.Spec.Name}
+		c := &Container{pod: p, name: r.Spec.Name}
 		// Each has a stop signal of its own, unless told otherwise.
 		// A supervisor that hangs does not keep the others from being stopped.
 		sctx, cancel := context.WithTimeout(ctx, max(opts.Grace, 0)+stopTime)
@@ -352,7 +392,7 @@ func (p *Pod) stopContainers(ctx context.Context, opts sandbox.StopOptions, resu
 func (p *Pod) dismiss(ctx context.Context) error {
 	conn, err := p.dial()
 	if isAbsent(err) || errors.Is(err, sandbox.ErrNotFound) {
-		return nil
+		return p.awaitEnd(ctx)
 	}
 	if err != nil {
 		return err
@@ -388,6 +428,20 @@ func (p *Pod) dismiss(ctx context.Context) error {
 	return proc.Wait(ctx, pidfd)
 }
 
+// awaitEnd waits for a supervisor that is just about to end.
+func (p *Pod) awaitEnd(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, dismissTime)
+	defer cancel()
+	lock, err := flock.Wait(ctx, p.File(lockFile), flock.Exclusive)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // there was none
+	}
+	if err != nil {
+		return fmt.Errorf("end supervisor of %v: %w", p, err)
+	}
+	return lock.Close()
+}
+
 // stopTime is how long it may take to stop a container, beyond its grace.
 const stopTime = 10 * time.Second
 
@@ -404,7 +458,7 @@ func (p *Pod) Start(ctx context.Context) error {
 	errs := []error{err}
 	slices.SortStableFunc(recs, func(a, b *record) int { return a.Started.Compare(b.Started) })
 	for _, r := range recs {
-		c := &Container{p, r.Spec.Name}
+		c := &Container{pod: p, name: r.Spec.Name}
 		if r.Resume || c.unattended(r) {
 			errs = append(errs, c.revive(ctx, r))
 		}
@@ -432,10 +486,28 @@ func (c *Container) revive(ctx context.Context, r *record) error {
 	return nil
 }
 
+// RemoveIdle removes the pod, but returns sandbox.ErrBusy if a container runs or will
+// be started again, or another program runs in it.
+func (p *Pod) RemoveIdle(ctx context.Context) error {
+	list, err := p.List()
+	for _, s := range list {
+		if s.State == Running || s.State == Paused || s.State == Restarting {
+			return fmt.Errorf("remove %v: %w, such as container %s, which is %s", p, sandbox.ErrBusy, s.Name, s.State)
+		}
+	}
+	if err == nil {
+		err = p.dismiss(ctx)
+	}
+	if err != nil && !errors.Is(err, sandbox.ErrBadRecord) {
+		return err
+	}
+	return p.Sandbox.RemoveIdle(ctx)
+}
+
 // Remove ends everything in the pod and removes it; see sandbox.Remove. Containers
 // have as much time as opts says, the rest has none.
 func (p *Pod) Remove(ctx context.Context, opts sandbox.StopOptions) error {
-	err := p.stopContainers(ctx, opts, false)
+	err := errors.Join(p.thaw(), p.stopContainers(ctx, opts, false))
 	if rerr := p.Sandbox.RemoveAfter(ctx, opts); rerr != nil {
 		return errors.Join(err, rerr)
 	}

@@ -37,7 +37,7 @@ func (c *Container) Logs(ctx context.Context, opts LogOptions, f func(LogEntry) 
 		return err
 	}
 	if !r.Background {
-		return c.wrap("logs of", fmt.Errorf("%w: it is in the foreground of process %d, which has its output", launcher.ErrNotSupported, r.Runner.PID))
+		return c.wrap("logs of", fmt.Errorf("%w: it is, or was, in the foreground of process %d, which has its output", launcher.ErrNotSupported, r.Runner.PID))
 	}
 	path, err := c.logPath()
 	if err != nil {

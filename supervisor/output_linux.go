@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -144,6 +145,10 @@ func (o *output) follow(name string, writer func() error) error {
 	if err := writer(); err != nil {
 		return err
 	}
+	if o.log == nil {
+		o.readers.Go(func() { _, _ = io.Copy(io.Discard, f) })
+		return nil
+	}
 	stream, kind := o.log.Stdout(), frameStdout
 	if name == pipeNames[2] {
 		stream, kind = o.log.Stderr(), frameStderr
@@ -224,15 +229,17 @@ func (o *output) closeStdin() {
 
 // close ends the output of a container that has ended: everything that it has
 // written is in the log then.
-func (o *output) close() {
+func (o *output) close(status *int) {
 	o.begun()
 	o.closeStdin()
 	o.readers.Wait()
 	for _, f := range o.ours {
 		f.Close()
 	}
-	_ = o.log.Close()
-	o.attached.end()
+	if o.log != nil {
+		_ = o.log.Close()
+	}
+	o.attached.end(status)
 	for _, name := range pipeNames {
 		_ = os.Remove(o.c.file(name))
 	}
@@ -251,9 +258,15 @@ func (l *logAndShow) Write(p []byte) (int, error) {
 
 // removeLogs removes a log with all that it was rotated to.
 func removeLogs(path string) error {
-	rotated, err := filepath.Glob(path + ".*")
-	for _, p := range append(rotated, path) {
-		if rerr := os.Remove(p); !errors.Is(rerr, fs.ErrNotExist) {
+	entries, err := os.ReadDir(filepath.Dir(path))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, e := range entries {
+		if name := filepath.Base(path); e.Name() != name && !strings.HasPrefix(e.Name(), name+".") {
+			continue
+		}
+		if rerr := os.Remove(filepath.Join(filepath.Dir(path), e.Name())); !errors.Is(rerr, fs.ErrNotExist) {
 			err = errors.Join(err, rerr)
 		}
 	}

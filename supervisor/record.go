@@ -92,7 +92,12 @@ func Open(pod *sandbox.Sandbox, opts Options) *Pod { return &Pod{pod, opts} }
 type Container struct {
 	pod  *Pod
 	name string
+	id   string // if it was made here
 }
+
+// ID returns the ID of a container that RunBackground has made; of others Status tells
+// it.
+func (c *Container) ID() string { return c.id }
 
 // Name returns the container's name.
 func (c *Container) Name() string { return c.name }
@@ -129,7 +134,7 @@ func (p *Pod) names() ([]string, error) {
 // Container returns the container that ref names: a name, an ID or the unique
 // beginning of an ID. ErrNotFound, ErrAmbiguous.
 func (p *Pod) Container(ref string) (*Container, error) {
-	c := &Container{p, ref}
+	c := &Container{pod: p, name: ref}
 	if names.IsLabel(ref) {
 		if _, err := os.Lstat(c.dir()); err == nil {
 			return c, nil
@@ -143,7 +148,7 @@ func (p *Pod) Container(ref string) (*Container, error) {
 		}
 		for _, r := range recs {
 			if strings.HasPrefix(r.ID, ref) {
-				found = append(found, &Container{p, r.Spec.Name})
+				found = append(found, &Container{pod: p, name: r.Spec.Name})
 			}
 		}
 	}
@@ -166,7 +171,7 @@ func (p *Pod) records() ([]*record, error) {
 	var recs []*record
 	var errs []error
 	for _, n := range ns {
-		r, err := (&Container{p, n}).record()
+		r, err := (&Container{pod: p, name: n}).record()
 		if err == nil {
 			recs = append(recs, r)
 		} else if !errors.Is(err, ErrNotFound) {
@@ -228,12 +233,18 @@ func (c *Container) write(r *record) error {
 	if err != nil {
 		return err
 	}
-	tmp := c.file("record.tmp")
-	if err := os.WriteFile(tmp, b, 0o600); err != nil {
-		os.Remove(tmp)
+	f, err := os.CreateTemp(c.dir(), "record.*.tmp")
+	if err != nil {
 		return err
 	}
-	return os.Rename(tmp, c.file(recordFile))
+	_, err = f.Write(b)
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), c.file(recordFile))
+	}
+	if err != nil {
+		os.Remove(f.Name())
+	}
+	return err
 }
 
 // logPath returns where the container's log is.
@@ -274,7 +285,7 @@ func (p *Pod) plan(spec Spec, r *record) (*Container, error) {
 	if err := r.Spec.Validate(); err != nil {
 		return nil, err
 	}
-	c := &Container{p, r.Spec.Name}
+	c := &Container{p, r.Spec.Name, r.ID}
 	if _, err := os.Lstat(c.dir()); err == nil {
 		return nil, ErrExists // which make finds out too, but late
 	}
@@ -285,7 +296,7 @@ func (p *Pod) plan(spec Spec, r *record) (*Container, error) {
 // not at all. ErrExists.
 func (c *Container) make(r *record) error {
 	p := c.pod
-	hidden := &Container{p, "." + r.ID}
+	hidden := &Container{pod: p, name: "." + r.ID}
 	err := os.Mkdir(hidden.dir(), 0o700)
 	if errors.Is(err, fs.ErrNotExist) { // the first of the pod
 		if err = os.Mkdir(p.containers(), 0o700); errors.Is(err, fs.ErrNotExist) {

@@ -23,7 +23,8 @@ import (
 // background any more. args are the last three of its command line: the runtime's root
 // and state directories and the pod's ID. ready is told when it serves: it is closed
 // then, after an error has been written if there is one. A pod that has a supervisor
-// already needs no other: Serve returns.
+// already needs no other: Serve returns. When it has returned the process is to end:
+// it keeps the pod's lock until then.
 func Serve(ctx context.Context, args []string, ready *os.File, opts Options) error {
 	s, err := newServer(ctx, args, opts)
 	if err != nil || s == nil {
@@ -154,12 +155,12 @@ func (s *server) takeLock(ctx context.Context) (*flock.Lock, error) {
 	}
 }
 
-// close lets the next supervisor come.
+// close lets the next supervisor come: when this process has ended, and with it the
+// lock.
 func (s *server) close() {
 	s.socket.Close()
 	_ = os.Remove(s.pod.File(socketFile))
 	s.dir.Close()
-	s.lock.Close()
 }
 
 // wait returns when there is nothing more to do.
@@ -212,8 +213,12 @@ func (s *server) rest() {
 func (s *server) accept() {
 	for {
 		conn, err := s.socket.AcceptUnix()
-		if err != nil {
-			return // closed
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil { // for want of descriptors or memory
+			time.Sleep(10 * time.Millisecond)
+			continue
 		}
 		if !s.begin() {
 			conn.Close()
@@ -278,7 +283,7 @@ func (s *server) keeper(name string) *keeper {
 
 // start starts a container that is at rest, and returns when it runs.
 func (s *server) start(name string) (pid int, err error) {
-	c := &Container{s.pod, name}
+	c := &Container{pod: s.pod, name: name}
 	k := newKeeper(s, c)
 	s.mu.Lock()
 	if s.keepers[name] != nil {
@@ -315,7 +320,7 @@ func (s *server) takeOver() {
 		if !r.Background || r.State != Running && r.State != Restarting {
 			continue
 		}
-		k := newKeeper(s, &Container{s.pod, r.Spec.Name})
+		k := newKeeper(s, &Container{pod: s.pod, name: r.Spec.Name})
 		k.r = r
 		s.mu.Lock()
 		s.keepers[k.c.name] = k

@@ -19,6 +19,8 @@ var (
 	ErrExists = errors.New("container exists")
 	// ErrNotRunning is matched when a container must run for what is asked, and does not.
 	ErrNotRunning = errors.New("container is not running")
+	// ErrPaused is matched when a container must not be frozen for what is asked.
+	ErrPaused = errors.New("container is paused")
 	// ErrRunning is matched when a container must not run for what is asked, and does.
 	ErrRunning = errors.New("container is running")
 	// ErrAmbiguous is matched when more than one container's ID begins as asked.
@@ -40,6 +42,9 @@ type Spec struct {
 	// Init has the container's first process pass on signals to its program, and
 	// reap what that leaves behind.
 	Init bool `json:"init,omitempty"`
+	// PIDOf names another container of the pod, whose PID namespace this one is in,
+	// whenever it is started. OCI must not list one then.
+	PIDOf string `json:"pidOf,omitempty"`
 	// Restart says what is done when the container ends. It is for containers in
 	// the background.
 	Restart Restart `json:"restart,omitzero"`
@@ -144,6 +149,9 @@ func (s *Spec) Validate() error {
 		return invalid("stop signal", fmt.Sprint(int(s.StopSignal)), "want a number up to 64")
 	case s.Log.MaxSize < 0 || s.Log.MaxFiles < 0:
 		return invalid("log", fmt.Sprint(s.Log.MaxSize, s.Log.MaxFiles), "want no negative bounds")
+	}
+	if s.PIDOf != "" && !names.IsLabel(s.PIDOf) {
+		return invalid("PID namespace of container", s.PIDOf, "want its name")
 	}
 	r := s.Restart
 	switch r.Policy {

@@ -36,6 +36,13 @@ func (c *Container) ociSpec(r *record) (*specs.Spec, error) {
 	} else {
 		linux.CgroupsPath = c.group(r)
 	}
+	if r.Spec.PIDOf != "" {
+		path, err := (&Container{pod: c.pod, name: r.Spec.PIDOf}).PIDNamespace()
+		if err != nil {
+			return nil, err
+		}
+		linux.Namespaces = append(slices.Clone(linux.Namespaces), specs.LinuxNamespace{Type: specs.PIDNamespace, Path: path})
+	}
 	if r.Spec.DefaultSeccomp {
 		return &spec, launcher.SetDefaultSeccomp(&spec)
 	}
@@ -103,17 +110,27 @@ const cleanTime = 30 * time.Second
 // ended notes how a container has ended, and clears away what is left of it.
 // status is nil if it is not known.
 func (c *Container) ended(r *record, status *int, why error) error {
+	r.OOM = c.oomKilled(r)
+	err := c.sweep(r)
+	c.noteEnd(r, status, errors.Join(why, err))
+	return err
+}
+
+// sweep is clean, with a bound of its own.
+func (c *Container) sweep(r *record) error {
 	ctx, cancel := context.WithTimeout(context.Background(), cleanTime)
 	defer cancel()
-	r.OOM = c.oomKilled(r)
-	err := c.clean(ctx, r)
+	return c.clean(ctx, r)
+}
+
+// noteEnd completes the record of a container that has ended.
+func (c *Container) noteEnd(r *record, status *int, why error) {
 	r.State, r.ExitCode, r.Finished = Exited, status, time.Now().UTC()
 	r.Error = ""
-	if why = errors.Join(why, err); why != nil {
+	if why != nil {
 		r.Error = why.Error()
 	}
 	c.announce("die", r)
-	return err
 }
 
 // oomKilled reports whether the kernel has killed a process of the container for
@@ -182,6 +199,9 @@ func (p *Pod) Run(ctx context.Context, spec Spec, streams launcher.IO) (*Foregro
 	made := make(chan error, 1)
 	go func(first record) { made <- c.make(&first) }(*r)
 	await := sync.OnceValue(func() error { return <-made })
+	if r.Spec.Runtime != "" {
+		_ = await() // it needs the directory; the error comes again
+	}
 	f := &Foreground{c: c, r: r, done: make(chan struct{})}
 	f.Process, err = c.launch(ctx, r, launcher.Options{IO: streams, Born: func(proc.Identity) error { return await() }})
 	if merr := await(); merr != nil {
@@ -206,12 +226,16 @@ func (f *Foreground) Container() *Container { return f.c }
 // follow notes the container's end.
 func (f *Foreground) follow() {
 	defer close(f.done)
+	<-f.Process.Ended()
+	// First all that may still write ends: it holds the output open.
+	f.r.OOM = f.c.oomKilled(f.r)
+	f.err = f.c.sweep(f.r)
 	status, err := f.Process.Wait(context.Background())
 	known := &status
 	if status < 0 {
 		known = nil
 	}
-	f.err = f.c.ended(f.r, known, err)
+	f.c.noteEnd(f.r, known, errors.Join(err, f.err))
 	if f.r.Spec.Remove {
 		f.err = errors.Join(f.err, f.c.discard(f.r))
 		return
@@ -243,9 +267,20 @@ func (c *Container) discard(r *record) error {
 	if err != nil {
 		return err
 	}
-	if err := os.RemoveAll(c.dir()); err != nil {
+	if err := c.removeDir(r.ID); err != nil {
 		return err
 	}
 	c.announce("remove", r)
 	return nil
+}
+
+// removeDir removes the container's directory: it vanishes from under its name whole,
+// and what is hidden goes with the pod at the latest.
+func (c *Container) removeDir(id string) error {
+	hidden := &Container{pod: c.pod, name: "." + id}
+	err := os.Rename(c.dir(), hidden.dir())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return os.RemoveAll(hidden.dir())
 }

@@ -2,7 +2,6 @@ package supervisor
 
 import (
 	"errors"
-	"os"
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -65,7 +64,7 @@ func (p *Pod) List() ([]*Status, error) {
 	recs, err := p.records()
 	var list []*Status
 	for _, r := range recs {
-		list = append(list, (&Container{p, r.Spec.Name}).status(r))
+		list = append(list, (&Container{pod: p, name: r.Spec.Name}).status(r))
 	}
 	return list, err
 }
@@ -110,9 +109,6 @@ func stopSignal(r *record) unix.Signal {
 
 // alive reports whether a process is there.
 func alive(id proc.Identity) bool {
-	if id.PID == os.Getpid() {
-		return true
-	}
 	f, err := id.Open()
 	if err != nil {
 		return !errors.Is(err, proc.ErrGone)

@@ -88,6 +88,8 @@ func hint(err error) string {
 		return "podbox stop -c ends it, podbox rm -f -c removes it too"
 	case errors.Is(err, sandbox.ErrNoVolume):
 		return "podbox inspect shows those that it has: they are made with the pod, by podbox create --volume"
+	case errors.Is(err, supervisor.ErrPaused):
+		return "podbox unpause -c lets it go on"
 	case errors.Is(err, sandbox.ErrPaused):
 		return "podbox unpause lets it go on"
 	case errors.Is(err, sandbox.ErrBusy) && strings.Contains(err.Error(), "locked"):

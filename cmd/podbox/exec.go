@@ -69,9 +69,7 @@ limits, user, environment and rights, unless it is told otherwise.`,
 			})
 		},
 	}
-	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
-		return fmt.Errorf("exec: %w (put -- before the command)", err)
-	})
+	cmd.SetFlagErrorFunc(dashHint("exec"))
 	fl := cmd.Flags()
 	fl.BoolVarP(&f.interactive, "interactive", "i", false, "pass standard input on")
 	fl.BoolVarP(&f.tty, "tty", "t", false, "give the program a terminal")

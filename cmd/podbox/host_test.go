@@ -174,7 +174,7 @@ func (h *host) roots() []string {
 	for _, pattern := range []string{"*/pods", "*/*/pods"} {
 		paths, _ := filepath.Glob(filepath.Join(filepath.Dir(h.root), pattern))
 		for _, path := range paths {
-			if root := filepath.Dir(path); root != h.root {
+			if root := filepath.Dir(path); root != h.root && root != stateDir(h.root) {
 				roots = append(roots, root)
 			}
 		}

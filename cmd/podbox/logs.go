@@ -209,12 +209,11 @@ func attach(ctx context.Context, c *supervisor.Container, stdin bool, keys []byt
 	if err != nil {
 		return err
 	}
-	status, err := c.Wait(ctx)
-	if errors.Is(err, supervisor.ErrNotFound) {
-		return nil // removed
+	switch status := att.ExitCode(); {
+	case status == nil:
+		return fmt.Errorf("%v: its exit status is not known", c)
+	case *status != 0:
+		return exit(*status)
 	}
-	if err == nil && status != 0 {
-		err = exit(max(status, 0))
-	}
-	return err
+	return nil
 }

@@ -141,6 +141,8 @@ func stateText(s *supervisor.Status) string {
 	switch {
 	case s.State == supervisor.Running && s.Background && !s.Supervised:
 		return "running (no supervisor)"
+	case s.State == supervisor.Restarting && !s.Supervised:
+		return "restarting (no supervisor)"
 	case s.State == supervisor.Restarting:
 		return fmt.Sprintf("restarting in %s", max(0, time.Until(s.Next)).Round(time.Second))
 	case s.State != supervisor.Exited:

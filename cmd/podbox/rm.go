@@ -80,7 +80,7 @@ func (a *app) remove(ctx context.Context, rt *sandbox.Runtime, ref string, force
 		return err
 	}
 	if !force {
-		return pod.RemoveIdle(ctx)
+		return a.open(pod).RemoveIdle(ctx)
 	}
 	return a.open(pod).Remove(ctx, stopOptions(grace))
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 
 	"github.com/podbox/podbox/launcher"
@@ -51,22 +52,24 @@ writes their logs and restarts them.`,
 			if err != nil {
 				return err
 			}
-			s, err := c.Status()
-			if errors.Is(err, supervisor.ErrNotFound) && spec.Remove {
-				return nil // has ended and is gone
-			}
-			if err != nil {
-				return err
-			}
-			fmt.Fprintln(cmd.OutOrStdout(), s.ID)
+			fmt.Fprintln(cmd.OutOrStdout(), c.ID())
 			return nil
 		},
 	}
-	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
-		return fmt.Errorf("run: %w (put -- before the command)", err)
-	})
+	cmd.SetFlagErrorFunc(dashHint("run"))
 	f.add(cmd)
 	return cmd
+}
+
+// dashHint says of an unknown flag that it may be one of the command's.
+func dashHint(verb string) func(*cobra.Command, error) error {
+	return func(_ *cobra.Command, err error) error {
+		var unknown *pflag.NotExistError
+		if errors.As(err, &unknown) {
+			return fmt.Errorf("%s: %w (put -- before the command)", verb, err)
+		}
+		return fmt.Errorf("%s: %w", verb, err)
+	}
 }
 
 // podAndCommand checks the arguments POD -- COMMAND....

@@ -132,7 +132,7 @@ func (f *runFlags) spec(fl *pflag.FlagSet, args []string) (s supervisor.Spec, er
 	if f.image != "" {
 		return s, fmt.Errorf("--image: %w", sandbox.ErrNotSupported)
 	}
-	if err := f.check(); err != nil {
+	if err := f.check(fl); err != nil {
 		return s, err
 	}
 	s = supervisor.Spec{Name: f.name, Init: f.init, Stdin: f.detach && f.interactive, Remove: f.remove, Log: supervisor.Log{MaxFiles: f.logFiles}}
@@ -173,7 +173,7 @@ func (f *runFlags) spec(fl *pflag.FlagSet, args []string) (s supervisor.Spec, er
 }
 
 // check refuses flags that mean nothing together.
-func (f *runFlags) check() error {
+func (f *runFlags) check(fl *pflag.FlagSet) error {
 	given := map[string]bool{
 		"--restart": f.restart != "" && f.restart != "no" && f.restart != "never", "--backoff": f.backoff != "", "--log-size": f.logSize != "", "--log-files": f.logFiles != 0,
 	}
@@ -182,20 +182,48 @@ func (f *runFlags) check() error {
 			return fmt.Errorf("%s: %w: it is for containers in the background, with -d", name, sandbox.ErrInvalid)
 		}
 	}
-	if f.bundle != "" && f.rootfs != "" {
-		return fmt.Errorf("--bundle: %w: its config.json says what --rootfs would", sandbox.ErrInvalid)
-	}
-	if f.rootfs == "" && f.bundle == "" {
-		for name, given := range map[string]bool{
-			"--read-only": f.readOnly, "--device": len(f.devices) > 0, "--init": f.init, "--uidmap": len(f.uidMaps) > 0, "--privileged": f.privileged,
-		} {
-			if given {
-				return fmt.Errorf("%s: %w: it is for a root of its own, with --rootfs", name, sandbox.ErrInvalid)
-			}
+	for _, name := range []string{"rootfs", "bundle", "name"} {
+		// Such as of a shell's variable that is not set.
+		if flag := fl.Lookup(name); flag.Changed && flag.Value.String() == "" {
+			return fmt.Errorf("--%s \"\": %w: empty", name, sandbox.ErrInvalid)
 		}
 	}
-	return nil
+	form, acted := "--rootfs", alwaysActed
+	switch {
+	case f.bundle != "":
+		form = "--bundle"
+	case f.rootfs == "":
+		form, acted = "", append(hostActed, alwaysActed...)
+	default:
+		return nil
+	}
+	// A flag without effect, above all one that takes something away, is an error.
+	var err error
+	fl.Visit(func(flag *pflag.Flag) {
+		if err != nil || slices.Contains(acted, flag.Name) || form == "--bundle" && flag.Name == "bundle" {
+			return
+		}
+		if form == "--bundle" {
+			err = fmt.Errorf("--%s: %w: the bundle's config.json says that", flag.Name, sandbox.ErrInvalid)
+			return
+		}
+		err = fmt.Errorf("--%s: %w: it is for a root of its own, with --rootfs", flag.Name, sandbox.ErrInvalid)
+	})
+	return err
 }
+
+// alwaysActed are the flags that mean something with every container, hostActed those
+// besides that do with one on the host's filesystem.
+var (
+	alwaysActed = []string{
+		"detach", "rm", "interactive", "name", "restart", "backoff", "stop-signal", "log-size", "log-files", "label", "runtime", "init",
+		"root", "state-dir", "log-level", "help",
+	}
+	hostActed = []string{
+		"tty", "env", "workdir", "user", "group-add", "volume", "tmpfs", "pid", "ulimit", "umask", "oom-score-adj", "memory", "cpus",
+		"pids-limit", "cpuset-cpus",
+	}
+)
 
 // onHost is what a program on the host's filesystem is.
 func (f *runFlags) onHost(args []string) (*specs.Spec, error) {
@@ -369,9 +397,12 @@ func (f *runFlags) settle(pod *supervisor.Pod, s *supervisor.Spec) error {
 		if err != nil {
 			return err
 		}
-		if path, err = c.PIDNamespace(); err != nil {
+		if _, err := c.PIDNamespace(); err != nil {
 			return err
 		}
+		f.setPID(s, nil)
+		s.PIDOf = c.Name()
+		return nil
 	default:
 		return fmt.Errorf("--pid %q: %w: want private, pod, host or container:NAME", f.pid, sandbox.ErrInvalid)
 	}

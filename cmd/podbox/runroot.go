@@ -112,9 +112,15 @@ func (f *runFlags) security(o *specs.Spec, s *supervisor.Spec) error {
 		return err
 	}
 	o.Process.Capabilities = &specs.LinuxCapabilities{Bounding: caps, Effective: caps, Permitted: caps}
-	if o.Process.User.UID != 0 && len(f.capAdd) == 0 && !f.privileged {
-		// As execve(2) would have it: another user than root has none.
-		o.Process.Capabilities.Effective, o.Process.Capabilities.Permitted = nil, nil
+	if o.Process.User.UID != 0 {
+		// As execve(2) would have it: another user than root has none but those that
+		// are asked for by name, which are ambient.
+		added, err := changeCapabilities(nil, f.capAdd, f.capDrop)
+		if err != nil {
+			return err
+		}
+		c := o.Process.Capabilities
+		c.Effective, c.Permitted, c.Inheritable, c.Ambient = added, added, added, added
 	}
 	for _, opt := range f.securityOpts {
 		if err := securityOption(o, s, opt); err != nil {

@@ -138,9 +138,7 @@ func podStats(pod *supervisor.Pod, last map[string]sample) ([]statsRow, error) {
 	}
 	row := statsRow{Pod: info.Name, Stats: s, CPU: percent(last, pod.ID(), s)}
 	if info.PausePID != 0 {
-		if row.Traffic, err = pod.Traffic(); err != nil {
-			return nil, err
-		}
+		row.Traffic, _ = pod.Traffic() // its link may have gone just now
 	}
 	rows := []statsRow{row}
 	list, err := pod.List()
@@ -169,7 +167,7 @@ func percent(last map[string]sample, id string, s *supervisor.Stats) float64 {
 	now := sample{s.CPU.Usage, time.Now()}
 	before, known := last[id]
 	last[id] = now
-	if !known {
+	if !known || now.used < before.used { // it has begun anew
 		return 0
 	}
 	return 100 * float64(now.used-before.used) / float64(now.at.Sub(before.at))

@@ -32,6 +32,11 @@ func (g *Group) Views() []View {
 // shown are the controllers that programs read of.
 var shown = [...]string{"memory", "cpu", "cpuacct", "cpuset", "pids"}
 
+// Gone reports whether the group is in no hierarchy.
+func (g *Group) Gone() bool {
+	return !slices.ContainsFunc(g.allDirs(), exists)
+}
+
 // RemoveEmpty removes the group if there is nothing in it, and reports whether it is
 // gone. It does not wait, as Remove does.
 func (g *Group) RemoveEmpty() (gone bool, err error) {
