@@ -191,7 +191,7 @@ func (f *runFlags) check(fl *pflag.FlagSet) error {
 	form, acted := "--rootfs", alwaysActed
 	switch {
 	case f.bundle != "":
-		form = "--bundle"
+		form, acted = "--bundle", append([]string{"bundle", "init"}, alwaysActed...)
 	case f.rootfs == "":
 		form, acted = "", append(hostActed, alwaysActed...)
 	default:
@@ -200,11 +200,11 @@ func (f *runFlags) check(fl *pflag.FlagSet) error {
 	// A flag without effect, above all one that takes something away, is an error.
 	var err error
 	fl.Visit(func(flag *pflag.Flag) {
-		if err != nil || slices.Contains(acted, flag.Name) || form == "--bundle" && flag.Name == "bundle" {
+		if err != nil || slices.Contains(acted, flag.Name) {
 			return
 		}
 		if form == "--bundle" {
-			err = fmt.Errorf("--%s: %w: the bundle's config.json says that", flag.Name, sandbox.ErrInvalid)
+			err = fmt.Errorf("--bundle: %w: its config.json says what --%s would", sandbox.ErrInvalid, flag.Name)
 			return
 		}
 		err = fmt.Errorf("--%s: %w: it is for a root of its own, with --rootfs", flag.Name, sandbox.ErrInvalid)
@@ -216,7 +216,7 @@ func (f *runFlags) check(fl *pflag.FlagSet) error {
 // besides that do with one on the host's filesystem.
 var (
 	alwaysActed = []string{
-		"detach", "rm", "interactive", "name", "restart", "backoff", "stop-signal", "log-size", "log-files", "label", "runtime", "init",
+		"detach", "rm", "interactive", "name", "restart", "backoff", "stop-signal", "log-size", "log-files", "label", "runtime",
 		"root", "state-dir", "log-level", "help",
 	}
 	hostActed = []string{
