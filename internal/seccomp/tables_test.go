@@ -79,6 +79,9 @@ func sysNumbers(t *testing.T, goarch string) map[string]int {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if len(bytes.TrimSpace(dir)) == 0 && os.Getenv("PODBOX_PRIVILEGED") == "" {
+		t.Skip("the sources of golang.org/x/sys are not in the module cache of this user")
+	}
 	path := filepath.Join(strings.TrimSpace(string(dir)), "unix", "zsysnum_linux_"+goarch+".go")
 	file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
 	if err != nil {
