@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -81,7 +82,7 @@ func (a *audience) join() *listener {
 	if a.members == nil {
 		a.members = make(map[*listener]bool)
 	}
-	l := &listener{make(chan frame, waiting)}
+	l := &listener{make(chan frame, waiting+1)} // one for the end
 	a.members[l] = true
 	return l
 }
@@ -99,12 +100,12 @@ func (a *audience) show(kind byte, p []byte) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for l := range a.members {
-		select {
-		case l.frames <- frame{kind, append([]byte(nil), p...)}:
-		default:
-			delete(a.members, l)
-			close(l.frames)
+		if len(l.frames) < waiting {
+			l.frames <- frame{kind, bytes.Clone(p)}
+			continue
 		}
+		delete(a.members, l)
+		close(l.frames)
 	}
 }
 
@@ -119,10 +120,7 @@ func (a *audience) end(status *int) {
 		p = binary.BigEndian.AppendUint32(nil, uint32(*status))
 	}
 	for l := range a.members {
-		select {
-		case l.frames <- frame{frameEnd, p}:
-		default:
-		}
+		l.frames <- frame{frameEnd, p}
 		delete(a.members, l)
 		close(l.frames)
 	}

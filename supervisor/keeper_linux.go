@@ -23,9 +23,12 @@ type keeper struct {
 	s    *server
 	c    *Container
 	r    *record
-	pid  int // of the first start
 	out  *output
 	gone chan struct{} // closed when the container is at rest
+
+	begun   chan struct{} // closed when it is known how the first start went
+	pid     int
+	failure error
 
 	mu       sync.Mutex
 	process  program // while it runs
@@ -45,23 +48,36 @@ type program interface {
 }
 
 func newKeeper(s *server, c *Container) *keeper {
-	return &keeper{s: s, c: c, gone: make(chan struct{}), wake: make(chan struct{})}
+	return &keeper{s: s, c: c, gone: make(chan struct{}), begun: make(chan struct{}), wake: make(chan struct{})}
 }
 
-// run starts the container, tells first how that went, and follows it to its rest.
-func (k *keeper) run(first chan<- error) {
+// run starts the container, tells how that went, and follows it to its rest.
+func (k *keeper) run() {
 	err := k.begin()
 	if err == nil {
 		err = k.launch()
 	}
 	if err != nil {
 		k.failed(err)
-		first <- err
+		k.failure = err
+		close(k.begun)
 		return
 	}
 	k.pid = k.r.Process.PID
-	first <- nil
+	close(k.begun)
 	k.follow()
+}
+
+// joinStart is for who wants the container started too. If it is just being started,
+// it is for both; perhaps the other one was killed.
+func (k *keeper) joinStart() (pid int, err error) {
+	select {
+	case <-k.begun:
+		return 0, ErrRunning
+	default:
+	}
+	<-k.begun
+	return k.pid, k.failure
 }
 
 // begin reads the record of a container that is to be started by request.

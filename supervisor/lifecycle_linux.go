@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"slices"
 	"time"
@@ -398,16 +399,7 @@ func (p *Pod) dismiss(ctx context.Context) error {
 		return err
 	}
 	defer conn.Close()
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var peer *unix.Ucred
-	cerr := raw.Control(func(fd uintptr) { peer, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
-	if err := errors.Join(err, cerr); err != nil {
-		return err
-	}
-	pidfd, err := proc.OpenPID(int(peer.Pid))
+	pidfd, err := peer(conn)
 	if errors.Is(err, proc.ErrGone) {
 		return nil
 	}
@@ -426,6 +418,45 @@ func (p *Pod) dismiss(ctx context.Context) error {
 		return err
 	}
 	return proc.Wait(ctx, pidfd)
+}
+
+// peer returns a pidfd of the supervisor that a connection leads to, or proc.ErrGone.
+func peer(conn *net.UnixConn) (pidfd *os.File, err error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	cerr := raw.Control(func(fd uintptr) { pidfd, err = peerOf(int(fd)) })
+	return pidfd, errors.Join(err, cerr)
+}
+
+func peerOf(fd int) (*os.File, error) {
+	// Since Linux 6.5.
+	n, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PEERPIDFD)
+	switch err {
+	case nil:
+		return os.NewFile(uintptr(n), "pidfd"), nil
+	case unix.ESRCH, unix.EINVAL:
+		return nil, proc.ErrGone
+	case unix.ENOPROTOOPT:
+	default:
+		return nil, os.NewSyscallError("getsockopt SO_PEERPIDFD", err)
+	}
+	cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	if err != nil {
+		return nil, os.NewSyscallError("getsockopt SO_PEERCRED", err)
+	}
+	pidfd, err := proc.OpenPID(int(cred.Pid))
+	if err != nil {
+		return nil, err
+	}
+	// As long as the connection stands, its process does, and the PID was its own.
+	poll := []unix.PollFd{{Fd: int32(fd)}}
+	if _, err := unix.Poll(poll, 0); err != nil || poll[0].Revents&(unix.POLLHUP|unix.POLLERR) != 0 {
+		pidfd.Close()
+		return nil, proc.ErrGone
+	}
+	return pidfd, nil
 }
 
 // awaitEnd waits for a supervisor that is just about to end.

@@ -286,10 +286,20 @@ func (p *Pod) plan(spec Spec, r *record) (*Container, error) {
 		return nil, err
 	}
 	c := &Container{p, r.Spec.Name, r.ID}
-	if _, err := os.Lstat(c.dir()); err == nil {
+	if _, err := os.Lstat(c.dir()); err == nil && !c.isLeft() {
 		return nil, ErrExists // which make finds out too, but late
 	}
 	return c, nil
+}
+
+// isLeft removes a container that was to be removed at its end, by somebody who was
+// killed before, and reports whether it was one.
+func (c *Container) isLeft() bool {
+	r, err := c.record()
+	if err != nil || !r.Spec.Remove || alive(r.Runner) || c.status(r).State != Exited {
+		return false
+	}
+	return c.discard(r) == nil
 }
 
 // make makes the container's directory: it appears under its name with its record, or

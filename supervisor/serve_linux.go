@@ -286,20 +286,19 @@ func (s *server) start(name string) (pid int, err error) {
 	c := &Container{pod: s.pod, name: name}
 	k := newKeeper(s, c)
 	s.mu.Lock()
-	if s.keepers[name] != nil {
+	if other := s.keepers[name]; other != nil {
 		s.mu.Unlock()
-		return 0, ErrRunning
+		return other.joinStart()
 	}
 	s.keepers[name] = k
 	s.busy++
 	s.mu.Unlock()
-	first := make(chan error, 1)
 	go func() {
 		defer s.forget(k)
-		k.run(first)
+		k.run()
 	}()
-	err = <-first
-	return k.pid, err
+	<-k.begun
+	return k.pid, k.failure
 }
 
 // forget lets go of a container that is at rest.
@@ -322,6 +321,7 @@ func (s *server) takeOver() {
 		}
 		k := newKeeper(s, &Container{pod: s.pod, name: r.Spec.Name})
 		k.r = r
+		close(k.begun)
 		s.mu.Lock()
 		s.keepers[k.c.name] = k
 		s.busy++

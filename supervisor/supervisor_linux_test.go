@@ -2,94 +2,18 @@ package supervisor
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
 	"github.com/podbox/podbox/internal/crilog"
 	"github.com/podbox/podbox/internal/spawn"
-	"github.com/podbox/podbox/internal/testenv"
 	"github.com/podbox/podbox/launcher"
-	"github.com/podbox/podbox/sandbox"
 )
-
-// The test program is a supervisor too.
-func TestMain(m *testing.M) {
-	if len(os.Args) == 5 && os.Args[1] == "supervise" {
-		if err := Serve(context.Background(), os.Args[2:], os.NewFile(3, "ready"), Options{}); err != nil {
-			os.Exit(1)
-		}
-		os.Exit(0)
-	}
-	testenv.Private()
-	goleak.VerifyTestMain(m)
-}
-
-var bg = context.Background()
-
-// newPod makes a pod that is removed, with all that is in it, after the test.
-func newPod(t testing.TB) *Pod {
-	t.Helper()
-	testenv.NeedRoot(t)
-	root := t.TempDir()
-	if err := os.Chmod(root, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	rt, err := sandbox.Open(sandbox.Options{Root: filepath.Join(root, "run"), StateDir: filepath.Join(root, "state")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	pod, err := rt.Create(bg, sandbox.Spec{Name: "p"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := Open(pod, Options{Command: []string{"/proc/self/exe", "supervise"}})
-	t.Cleanup(func() {
-		if err := p.Remove(bg, sandbox.StopOptions{Grace: time.Millisecond}); err != nil {
-			t.Error(err)
-		}
-		rt.Close()
-	})
-	return p
-}
-
-// newRootfs makes a root directory with nothing but busybox in it.
-func newRootfs(t testing.TB) string {
-	t.Helper()
-	testenv.NeedRoot(t)
-	dir := t.TempDir()
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	busybox, err := os.ReadFile("/bin/busybox")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Mkdir(filepath.Join(dir, "bin"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "bin/busybox"), busybox, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range []string{"sh", "true", "cat", "ls", "sleep", "echo", "seq", "hostname"} {
-		if err := os.Symlink("busybox", filepath.Join(dir, "bin", name)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return dir
-}
-
-func shell(rootfs, script string) Spec {
-	return Spec{OCI: launcher.Default(rootfs, "/bin/sh", "-c", script), DefaultSeccomp: true}
-}
 
 func readLog(t testing.TB, c *Container) string {
 	t.Helper()
