@@ -132,6 +132,10 @@ bench: ## Run the Go benchmarks (BENCH=., BENCHTIME=1s; asks sudo for root)
 bench-peers: build ## Measure whole commands beside podman, runc, bwrap, ip netns, nsenter
 	$(if $(AS_ROOT),$(SUDO) env "PATH=$(PATH)" )hack/bench-peers.sh
 
+.PHONY: bench-containers
+bench-containers: build ## Measure containers beside bwrap, runc, podman, conmon
+	$(if $(AS_ROOT),$(SUDO) env "PATH=$(PATH)" )hack/bench-containers.sh
+
 ##@ Help
 
 .PHONY: help
