@@ -29,7 +29,7 @@ ASK := :
 endif
 export PODBOX_PRIVILEGED := 1
 
-# The compiler whose output is committed as internal/{pause,reaper}/*_linux_*.
+# The compiler whose output is committed as *_linux_amd64 and *_linux_arm64 beside each C program.
 PAUSE_CC := 12.2.0
 
 ##@ Build
@@ -104,20 +104,20 @@ lint-module:
 
 lint-shell:
 	@if command -v shellcheck >/dev/null; then \
-		shellcheck .ci/run hack/*.sh internal/pause/build.sh internal/reaper/build.sh && echo 'ok   shellcheck'; \
+		shellcheck .ci/run hack/*.sh internal/pause/build.sh internal/reaper/build.sh launcher/internal/doorstep/build.sh && echo 'ok   shellcheck'; \
 	else echo '--   shellcheck is not installed'; fi
 
 # The same compiler gives the same bytes, another need not.
 lint-pause:
 	@tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT; \
-	for prog in pause reaper; do for arch in amd64:x86_64 arm64:aarch64; do \
+	for dir in internal/pause internal/reaper launcher/internal/doorstep; do prog=$${dir##*/}; for arch in amd64:x86_64 arm64:aarch64; do \
 		cc=$${arch#*:}-linux-gnu-gcc arch=$${arch%:*}; \
 		found=$$($$cc -dumpfullversion 2>/dev/null || true); \
 		if [[ $$found != $(PAUSE_CC) ]]; then \
 			echo "--   $$prog, $$arch: $$cc is $${found:-not installed}, not $(PAUSE_CC)"; continue; \
 		fi; \
-		CC_AMD64=x86_64-linux-gnu-gcc internal/$$prog/build.sh "$$tmp" $$arch; \
-		cmp "$$tmp/$${prog}_linux_$$arch" internal/$$prog/$${prog}_linux_$$arch || { echo 'cure: make generate'; exit 1; }; \
+		CC_AMD64=x86_64-linux-gnu-gcc $$dir/build.sh "$$tmp" $$arch; \
+		cmp "$$tmp/$${prog}_linux_$$arch" $$dir/$${prog}_linux_$$arch || { echo 'cure: make generate'; exit 1; }; \
 		echo "ok   $$prog, $$arch, is what its source gives"; \
 	done; done
 
@@ -142,4 +142,4 @@ bench-containers: build ## Measure containers beside bwrap, runc, podman, conmon
 help: ## Print this
 	@awk 'BEGIN { FS = ":.*## "; print "usage: make TARGET" } \
 		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
-		/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+		/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
