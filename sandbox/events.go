@@ -98,7 +98,7 @@ func (rt *Runtime) Events(ctx context.Context, since time.Time, follow bool, f f
 				return err
 			}
 			if follow && replaced(now, path) {
-				if rest, err = readLines(now, rest, show); err != nil {
+				if _, err = readLines(now, rest, show); err != nil {
 					return err
 				}
 				now.Close()
