@@ -222,8 +222,9 @@ func gone(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, neg || len(args) != 1, "gone PID")
 	deadline := time.Now().Add(10 * time.Second)
 	for {
-		cmdline, err := os.ReadFile("/proc/" + args[0] + "/cmdline")
-		if err != nil || len(cmdline) == 0 {
+		// Not by its command line, which it loses before it ends.
+		stat, err := os.ReadFile("/proc/" + args[0] + "/stat")
+		if err != nil || strings.Contains(string(stat), ") Z ") {
 			return
 		}
 		if time.Now().After(deadline) {
