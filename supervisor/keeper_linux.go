@@ -203,9 +203,10 @@ func (k *keeper) again(after time.Duration) bool {
 	}
 }
 
-// isFinal reports whether a start that failed will fail again.
+// isFinal reports whether a start that failed will fail again. A pod whose pause was
+// killed may be healed.
 func isFinal(err error) bool {
-	for _, final := range []error{sandbox.ErrInvalid, sandbox.ErrNotSupported, sandbox.ErrNoVolume, sandbox.ErrNotFound, sandbox.ErrNotRunning, ErrNotFound} {
+	for _, final := range []error{sandbox.ErrInvalid, sandbox.ErrNotSupported, sandbox.ErrNoVolume, sandbox.ErrNotFound, ErrNotFound} {
 		if errors.Is(err, final) {
 			return true
 		}
