@@ -25,8 +25,8 @@ func (l *launch) newGate() (*gate, error) {
 	return &gate{r, w}, nil
 }
 
-// gateCalls has the child wait, and end if its parent does. The pipe does not tell
-// that: other children that wait may have its other end too.
+// gateCalls has the child wait, and end if its parent does. The pipe need not tell
+// that: a child that was just born has its other end too, for a moment.
 func (l *launch) gateCalls(p *spawn.Program, g *gate) error {
 	if g == nil {
 		return nil
@@ -35,7 +35,10 @@ func (l *launch) gateCalls(p *spawn.Program, g *gate) error {
 	if err != nil {
 		return err
 	}
-	read := g.read.Fd()
+	read, err := l.high(g.read)
+	if err != nil {
+		return err
+	}
 	if err := unix.SetNonblock(int(read), true); err != nil {
 		return err
 	}

@@ -24,10 +24,12 @@ func (l *launch) program(files []*os.File, g *gate) (*spawn.Program, error) {
 		// Before it does anything else.
 		p.InCgroups(l.group.Into, l.group.Tasks)
 	}
-	if err := l.gateCalls(p, g); err != nil {
+	// The child waits with files of its own only: what others of this process have
+	// locked, or wait for to be closed, it does not keep from them.
+	if err := l.streamCalls(p, files); err != nil {
 		return nil, err
 	}
-	if err := l.streamCalls(p, files); err != nil {
+	if err := l.gateCalls(p, g); err != nil {
 		return nil, err
 	}
 	if err := l.proc.calls(p, l.high); err != nil {
