@@ -165,6 +165,9 @@ func (s *Spec) Validate() error {
 	if r.Delay < 0 || r.MaxDelay < 0 || r.ResetAfter < 0 {
 		return invalid("restart delay", r.Delay.String(), "want no negative times")
 	}
+	if d := r.withDefaults(); d.Delay > d.MaxDelay {
+		return invalid("restart delay", d.Delay.String(), fmt.Sprintf("want no more than the longest, %v", d.MaxDelay))
+	}
 	return nil
 }
 
