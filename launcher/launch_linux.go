@@ -33,6 +33,7 @@ type launch struct {
 	userns  *os.File
 	sysctls *sysctl.Dir
 	self    *os.File  // a pidfd of the calling process
+	mark    *os.File  // by which the child is found if it hangs
 	ids     idMapping // of the container's user namespace
 	group   *cgroup.Entrance
 
@@ -61,7 +62,7 @@ func (l *launch) close() {
 	if l.group != nil {
 		l.group.Close()
 	}
-	for _, f := range append(l.files, l.userns, l.self) {
+	for _, f := range append(l.files, l.userns, l.self, l.mark) {
 		if f != nil {
 			f.Close()
 		}
@@ -181,6 +182,9 @@ func (l *launch) launch(ctx context.Context, entry *sandbox.Entry, p *Process) e
 	if err != nil {
 		return err
 	}
+	if l.mark, err = entry.OpenMark(); err != nil {
+		return err
+	}
 	if err := l.build(ctx, entry); err != nil {
 		return err
 	}
@@ -203,6 +207,9 @@ func (l *launch) launch(ctx context.Context, entry *sandbox.Entry, p *Process) e
 	if err := l.spawn(ctx, program, gate, p); err != nil {
 		return err
 	}
+	// It is a member now, like others. If one of those stops it on the doorstep, that
+	// keeps nobody from stopping the pod.
+	entry.Close()
 	if l.crossing != nil {
 		if err := l.crossing.executed(ctx, l.proc.host, p.PID()); err != nil {
 			return errors.Join(err, p.discard())

@@ -24,6 +24,9 @@ func (l *launch) program(files []*os.File, g *gate) (*spawn.Program, error) {
 		// Before it does anything else.
 		p.InCgroups(l.group.Into, l.group.Tasks)
 	}
+	if _, err := l.high(l.mark); err != nil {
+		return nil, err
+	}
 	// The child waits with files of its own only: what others of this process have
 	// locked, or wait for to be closed, it does not keep from them.
 	if err := l.streamCalls(p, files); err != nil {

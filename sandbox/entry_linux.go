@@ -50,6 +50,12 @@ func (e *Entry) Close() error {
 	return e.lock.Close()
 }
 
+// OpenMark opens a file, without access to what is in it, that tells Stop and Remove
+// of a child on its way into the pod: if the pod stays locked, it is killed.
+func (e *Entry) OpenMark() (*os.File, error) {
+	return os.OpenFile(filepath.Join(e.dir, turnstile), unix.O_PATH|unix.O_NOFOLLOW, 0)
+}
+
 // Holds reports, as an error, in which of the namespaces that the pod shares a
 // process is not.
 func (e *Entry) Holds(pid int) error {

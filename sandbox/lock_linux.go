@@ -42,8 +42,8 @@ func (s *Sandbox) lock(ctx context.Context) (*flock.Lock, error) {
 const lockTime = 3 * time.Second
 
 // seize locks the pod even if somebody who was entering it hangs, or was stopped
-// on the way in by a program in the pod: whatever is in the pod and holds the lock
-// is killed.
+// on the way in by a program in the pod: whatever is in the pod and holds the lock,
+// or bears the mark of an Entry, is killed.
 func (s *Sandbox) seize(ctx context.Context) (*flock.Lock, error) {
 	dir := s.rt.podDir(s.id)
 	for range 4 {
@@ -55,7 +55,7 @@ func (s *Sandbox) seize(ctx context.Context) (*flock.Lock, error) {
 		}
 		ms, _ := s.members() // of a bad record none are known
 		for _, m := range ms {
-			if holdsOpen(m.pid, dir) {
+			if holdsOpen(m.pid, dir) || holdsOpen(m.pid, filepath.Join(dir, turnstile)) {
 				_ = proc.Signal(m.pidfd, unix.SIGKILL)
 			}
 		}
