@@ -187,7 +187,7 @@ func TestFollowRotation(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer r.close()
-			watch := &watch{path: path, file: -1}
+			watch := &watch{file: -1}
 			if test.watch {
 				var err error
 				if watch, err = newWatch(path); err != nil {

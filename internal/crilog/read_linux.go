@@ -137,7 +137,7 @@ func (r *reader) read(ctx context.Context, w *watch) error {
 		case finished:
 			return r.end()
 		default:
-			if err := w.wait(ctx, r.opts.Done, r.until); err != nil {
+			if err := w.wait(ctx, r.files[0], r.opts.Done, r.until); err != nil {
 				return err
 			}
 		}

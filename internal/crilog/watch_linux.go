@@ -2,6 +2,7 @@ package crilog
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"time"
@@ -15,16 +16,15 @@ const interval = 100 * time.Millisecond
 
 // A watch tells when a log may have changed.
 type watch struct {
-	path string
 	f    *os.File      // of inotify; nil if there is none to be had
 	fd   int           // the same; File.Fd would make it block
-	file int           // watch descriptor of the file at path, or negative
+	file int           // watch descriptor of the file that is read, or negative
 	wake chan struct{} // has one value after events
 	done chan struct{} // closed when no more will come
 }
 
 func newWatch(path string) (*watch, error) {
-	w := &watch{path: path, file: -1}
+	w := &watch{file: -1}
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if exhausted(err) {
 		return w, nil
@@ -77,11 +77,11 @@ func (w *watch) close() {
 	}
 }
 
-// wait returns when the log may have changed, when one of done and until is closed,
-// or with the context's error.
-func (w *watch) wait(ctx context.Context, done, until <-chan struct{}) error {
+// wait returns when the log may have changed, of which file is being read, when one
+// of done and until is closed, or with the context's error.
+func (w *watch) wait(ctx context.Context, file *os.File, done, until <-chan struct{}) error {
 	var poll <-chan time.Time
-	switch fresh, err := w.watchFile(); {
+	switch fresh, err := w.watchFile(file); {
 	case err != nil:
 		return err
 	case fresh:
@@ -103,21 +103,19 @@ func (w *watch) wait(ctx context.Context, done, until <-chan struct{}) error {
 	return nil
 }
 
-// watchFile watches the file that is at path now, and reports whether that is
-// another one than before.
-func (w *watch) watchFile() (bool, error) {
+// watchFile watches file, and reports whether that is another one than before. Its
+// name does not matter: it may be written further after it was renamed, see shift.
+func (w *watch) watchFile(file *os.File) (bool, error) {
 	if w.f == nil {
 		return false, nil
 	}
-	wd, err := unix.InotifyAddWatch(w.fd, w.path, unix.IN_MODIFY|unix.IN_MOVE_SELF)
+	wd, err := unix.InotifyAddWatch(w.fd, fmt.Sprintf("/proc/self/fd/%d", file.Fd()), unix.IN_MODIFY|unix.IN_MOVE_SELF)
 	switch {
-	case err == unix.ENOENT:
-		return false, nil // in the middle of a rotation
-	case exhausted(err):
+	case exhausted(err), err == unix.ENOENT: // without a /proc
 		w.close()
 		return true, nil
 	case err != nil:
-		return false, &os.PathError{Op: "inotify_add_watch", Path: w.path, Err: err}
+		return false, &os.PathError{Op: "inotify_add_watch", Path: file.Name(), Err: err}
 	case wd == w.file:
 		return false, nil
 	}
