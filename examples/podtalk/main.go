@@ -250,14 +250,21 @@ func usage(w io.Writer) {
 func retry(ctx context.Context, f func() error, transient ...error) error {
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
+	var amiss error
 	for {
 		err := f()
-		if !slices.ContainsFunc(transient, func(t error) bool { return errors.Is(err, t) }) {
+		switch {
+		case slices.ContainsFunc(transient, func(t error) bool { return errors.Is(err, t) }):
+			amiss = err
+		case amiss != nil && errors.Is(err, context.DeadlineExceeded):
+			// The end cut a try short, which says nothing of what is amiss.
+			<-ctx.Done()
+		default:
 			return err
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%w (%w)", err, context.Cause(ctx))
+			return fmt.Errorf("%w (%w)", amiss, context.Cause(ctx))
 		case <-tick.C:
 		}
 	}

@@ -59,7 +59,7 @@ func TestUsage(t *testing.T) {
 		{[]string{"shm-write", "../tmp/a", "text"}, 1, "podtalk: shm-write ../tmp/a: \"../tmp/a\" is not the name of a shared memory object\n"},
 		{[]string{"tcp-serve", "-timeout", "1ms", "127.0.0.1:0"}, 1, "heard 0 of 1 messages (gave up after 1ms)\n"},
 		{[]string{"udp-serve", "-timeout", "1ms", "-count", "0", "127.0.0.1:0"}, 0, "listening on 127.0.0.1:"},
-		{[]string{"unix-dial", "-timeout", "1ms", "@podtalk-test-nobody", "hello"}, 1, "connect: connection refused (gave up after 1ms)\n"},
+		{[]string{"unix-dial", "-timeout", "200ms", "@podtalk-test-nobody", "hello"}, 1, "connect: connection refused (gave up after 200ms)\n"},
 		{[]string{"shm-read", "-timeout", "1ms", "podtalk-test-nothing"}, 1, "open /dev/shm/podtalk-test-nothing: no such file or directory (gave up after 1ms)\n"},
 	}
 	for _, test := range tests {
