@@ -257,7 +257,7 @@ func (p *Program) Begin(flags uint64, sig Signals) (*Child, error) {
 	memory.share()
 	c, err := p.start(flags|unix.CLONE_VM, sig)
 	if err != nil {
-		memory.unshare()
+		memory.unshare(true)
 		return nil, err
 	}
 	return c, nil
@@ -266,7 +266,7 @@ func (p *Program) Begin(flags uint64, sig Signals) (*Child, error) {
 // Await is the second half of Start. Of a child that failed nothing is left.
 func (c *Child) Await(ctx context.Context) (*Process, error) {
 	err := c.released(ctx)
-	memory.unshare()
+	memory.unshare(c.leaves())
 	if err == nil {
 		err = c.program.result()
 	}
@@ -278,6 +278,23 @@ func (c *Child) Await(ctx context.Context) (*Process, error) {
 	return &c.Process, nil
 }
 
+// leaves returns when the child has not our memory any more, and reports whether that
+// is known. The kernel clears busy some microseconds before (exec_mm_release in
+// exec_mmap); were we dumpable by then, others would come by our memory.
+func (c *Child) leaves() bool {
+	const kcmpVM = 1
+	for {
+		r, _, errno := unix.Syscall6(unix.SYS_KCMP, uintptr(unix.Getpid()), uintptr(c.PID), kcmpVM, 0, 0, 0)
+		switch {
+		case errno == unix.ESRCH || errno == 0 && r != 0:
+			return true
+		case errno != 0:
+			return false
+		}
+		runtime.Gosched()
+	}
+}
+
 // memory is that of this process, and how it is shared with children.
 var memory sharedMemory
 
@@ -286,7 +303,8 @@ var memory sharedMemory
 // shares our memory that is not dumpable, which keeps them out: see
 // PR_SET_DUMPABLE(2const). When no child shares it any more, and not before, it is
 // made dumpable again if it was so. That is a state of the whole process, so it is
-// counted for the whole process.
+// counted for the whole process. If it is not known whether a child has left, it is
+// never made dumpable again.
 type sharedMemory struct {
 	mu       sync.Mutex
 	children int
@@ -306,10 +324,13 @@ func (m *sharedMemory) share() {
 	m.children++
 }
 
-func (m *sharedMemory) unshare() {
+func (m *sharedMemory) unshare(left bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.children--
+	if !left {
+		m.dumpable = false
+	}
 	if m.children == 0 && m.dumpable {
 		_ = unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0)
 	}
