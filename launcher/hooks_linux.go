@@ -67,9 +67,15 @@ func runHook(ctx context.Context, h specs.Hook, state []byte) error {
 		defer write.Close()
 		_, _ = write.Write(state)
 	}()
-	stop := context.AfterFunc(ctx, func() { _ = proc.Signal(child.PidFD, unix.SIGKILL) })
-	defer stop()
+	killed := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(killed)
+		_ = proc.Signal(child.PidFD, unix.SIGKILL)
+	})
 	status, err := await(child.PidFD)
+	if !stop() {
+		<-killed
+	}
 	if err == nil && ctx.Err() != nil {
 		err = ctx.Err()
 	}
