@@ -68,7 +68,7 @@ test: ## Run every test (asks sudo for root)
 .PHONY: race
 race: ## Run every test with the race detector (needs a C compiler)
 	@$(ASK)
-	CGO_ENABLED=1 $(GO) test -count=1 -timeout 15m -race $(AS_ROOT) $(TESTFLAGS) $(PKGS)
+	GORACE=atexit_sleep_ms=0 CGO_ENABLED=1 $(GO) test -count=1 -timeout 15m -race $(AS_ROOT) $(TESTFLAGS) $(PKGS)
 
 .PHONY: fuzz
 fuzz: ## Fuzz each fuzz target for FUZZTIME (10s)

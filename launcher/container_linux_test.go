@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -97,6 +98,14 @@ func TestExec(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer pidfd.Close()
+	// The shell is to have become sleep before anybody looks.
+	for range 500 {
+		comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", p.PID()))
+		if err != nil || string(comm) == "sleep\n" {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
 	for _, tt := range []struct{ name, script, want string }{
 		{"processes", "ls -d /proc/[0-9]*; cat /proc/1/cmdline", "/proc/1\n/proc/%d\nsleep\x001000\x00"},
 		{"root", "cat tmp.txt", "secret\n"},

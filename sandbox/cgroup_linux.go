@@ -120,7 +120,7 @@ const parentTime = 200 * time.Millisecond
 // removeLastParent is removeParent when no pod is left, for whoever has kept one may
 // just be about to end.
 func (rt *Runtime) removeLastParent() {
-	for range 20 {
+	for range 100 {
 		if ids, err := rt.podIDs(); err != nil || len(ids) > 0 {
 			return
 		}
@@ -131,7 +131,7 @@ func (rt *Runtime) removeLastParent() {
 		if err := rt.removeParent(); err != nil || g.Gone() {
 			return
 		}
-		time.Sleep(2 * time.Millisecond)
+		time.Sleep(5 * time.Millisecond)
 	}
 }
 

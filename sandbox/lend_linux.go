@@ -163,7 +163,7 @@ func (l *loan) mount(ctx context.Context, rec *record, dir string) error {
 
 // await waits for what the pause mounts itself, as the first thing that it does.
 func (l *loan) await(ctx context.Context) error {
-	for range 500 {
+	for range 5000 {
 		if there, err := mnt.IsRoot(l.at); err != nil || there {
 			return err
 		}

@@ -94,6 +94,10 @@ func emptyMounts() (*os.File, error) {
 		if err != nil {
 			return &os.PathError{Op: "mknodat", Path: PauseNull, Err: err}
 		}
+		// Whatever the caller's umask is: also users other than root shall open it again.
+		if err := unix.Fchmodat(int(root.Fd()), PauseNull[1:], 0o666, 0); err != nil {
+			return &os.PathError{Op: "fchmodat", Path: PauseNull, Err: err}
+		}
 		if err := mnt.SetReadOnly(root); err != nil {
 			return err
 		}

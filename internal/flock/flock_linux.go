@@ -78,5 +78,7 @@ func (l *Lock) Close() error {
 	}
 	f := l.f
 	l.f = nil
+	// A child on its way to exec may have a copy of the descriptor.
+	_ = unix.Flock(int(f.Fd()), unix.LOCK_UN)
 	return f.Close()
 }
