@@ -3,6 +3,8 @@ package supervisor
 import (
 	"errors"
 	"fmt"
+	"path"
+	"slices"
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -60,6 +62,38 @@ type Spec struct {
 	// Runtime is the path of another OCI runtime that is to run the container.
 	// Empty: package launcher does.
 	Runtime string `json:"runtime,omitempty"`
+	// Secrets are names of variables of the container's environment whose values no
+	// listing shows.
+	Secrets []string `json:"secrets,omitempty"`
+
+	// What follows is for containers in the background.
+
+	// Sidecar says that a container of Life.Init runs beside those that come later,
+	// until these have ended. Its restart policy should be Always.
+	Sidecar bool `json:"sidecar,omitempty"`
+	// Startup finds out when the container has started; until then it is asked nothing
+	// else. Liveness, whether it is to be ended, and dealt with as its restart policy
+	// says. Readiness, whether it can be used.
+	Startup   *Probe `json:"startup,omitempty"`
+	Liveness  *Probe `json:"liveness,omitempty"`
+	Readiness *Probe `json:"readiness,omitempty"`
+	// PostStart is done when the container has been started; if it fails the
+	// container is ended. PreStop is done before it is asked to end, in the time that
+	// it has for that.
+	PostStart *Action `json:"postStart,omitempty"`
+	PreStop   *Action `json:"preStop,omitempty"`
+	// Termination says how its last message is found.
+	Termination Termination `json:"termination,omitzero"`
+	// About is for the caller's use: what to tell of the container besides, in
+	// statuses.
+	About About `json:"about,omitzero"`
+}
+
+// About is what the maker of a container wants to have told of it.
+type About struct {
+	// Image is the name of the image as it was given, ImageID what it stood for.
+	Image   string `json:"image,omitempty"`
+	ImageID string `json:"imageID,omitempty"`
 }
 
 // A Policy says after which ends a container is restarted.
@@ -78,6 +112,8 @@ type Restart struct {
 	// Retries is how many restarts there are at most with OnFailure. 0: any
 	// number.
 	Retries int `json:"retries,omitempty"`
+	// Rules come before the policy: the first that matches restarts the container.
+	Rules []Rule `json:"rules,omitempty"`
 	// The first restart comes at once. The next ones come after Delay (0: 10 s),
 	// doubled each time up to MaxDelay (0: 5 min), as with the kubelet. A container that
 	// has run for ResetAfter (0: 10 min) begins anew.
@@ -111,6 +147,9 @@ func (r Restart) withDefaults() Restart {
 // wants reports whether a container is to be started again that has ended with this
 // status for the n-th time.
 func (r Restart) wants(status *int, n int) bool {
+	if slices.ContainsFunc(r.Rules, func(rule Rule) bool { return rule.matches(status) }) {
+		return true
+	}
 	switch r.Policy {
 	case Always:
 		return true
@@ -153,6 +192,12 @@ func (s *Spec) Validate() error {
 	if s.PIDOf != "" && !names.IsLabel(s.PIDOf) {
 		return invalid("PID namespace of container", s.PIDOf, "want its name")
 	}
+	if err := s.validateCare(); err != nil {
+		return err
+	}
+	if p := s.Termination.Path; p != "" && !path.IsAbs(p) {
+		return invalid("path of the termination message", p, "want an absolute path")
+	}
 	r := s.Restart
 	switch r.Policy {
 	case "", Never, OnFailure, Always:
@@ -167,6 +212,19 @@ func (s *Spec) Validate() error {
 	}
 	if d := r.withDefaults(); d.Delay > d.MaxDelay {
 		return invalid("restart delay", d.Delay.String(), fmt.Sprintf("want no more than the longest, %v", d.MaxDelay))
+	}
+	return nil
+}
+
+// validateCare looks at what is done around the container.
+func (s *Spec) validateCare() error {
+	for _, err := range []error{
+		s.Startup.validate("startup probe"), s.Liveness.validate("liveness probe"), s.Readiness.validate("readiness probe"),
+		s.PostStart.validate("postStart", false), s.PreStop.validate("preStop", false),
+	} {
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }
