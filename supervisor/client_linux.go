@@ -37,6 +37,8 @@ const (
 	verbStart  = "start"  // start a container that does not run
 	verbStop   = "stop"   // end it, and do not restart it
 	verbAttach = "attach" // connect its streams, as frames
+	verbLead   = "lead"   // begin the life of the pod, or go on with it
+	verbEnd    = "end"    // end it with all containers that are led
 	verbQuit   = "quit"   // end, if no container is left
 )
 

@@ -27,8 +27,13 @@ type keeper struct {
 	gone chan struct{} // closed when the container is at rest
 
 	begun   chan struct{} // closed when it is known how the first start went
+	told    sync.Once     // closes it
 	pid     int
 	failure error
+
+	led    bool          // a start that fails is like a run that does
+	up     chan struct{} // closed when it has first started, as its startup probe says
+	upOnce sync.Once     // closes it
 
 	mu       sync.Mutex
 	process  program // while it runs
@@ -48,8 +53,11 @@ type program interface {
 }
 
 func newKeeper(s *server, c *Container) *keeper {
-	return &keeper{s: s, c: c, gone: make(chan struct{}), begun: make(chan struct{}), wake: make(chan struct{})}
+	return &keeper{s: s, c: c, gone: make(chan struct{}), begun: make(chan struct{}), up: make(chan struct{}), wake: make(chan struct{})}
 }
+
+// tell lets those go on who wait for the first start.
+func (k *keeper) tell() { k.told.Do(func() { close(k.begun) }) }
 
 // run starts the container, tells how that went, and follows it to its rest.
 func (k *keeper) run() {
@@ -60,11 +68,17 @@ func (k *keeper) run() {
 	if err != nil {
 		k.failed(err)
 		k.failure = err
-		close(k.begun)
+		k.tell()
+		// Who is led is not given up so soon.
+		if k.led && k.r != nil && !errors.Is(err, ErrRunning) && k.next(k.r.ExitCode) {
+			k.follow()
+		}
 		return
 	}
 	k.pid = k.r.Process.PID
-	close(k.begun)
+	if k.r.Spec.PostStart == nil {
+		k.tell()
+	}
 	k.follow()
 }
 
@@ -148,14 +162,16 @@ func (k *keeper) reopenOutput() *output {
 func (k *keeper) follow() {
 	for {
 		p := k.program()
-		<-p.Ended()
+		why := k.attend(p)
+		k.tell()
 		// First all that may still write ends: it holds the output open.
 		k.r.OOM = k.c.oomKilled(k.r)
 		err := k.c.sweep(k.r)
 		status := p.Status()
-		k.c.noteEnd(k.r, status, err)
+		k.c.noteEnd(k.r, status, errors.Join(why, err))
 		k.set(nil)
 		k.out.close(status)
+		k.r.Message = k.c.message(k.r)
 		if !k.next(status) {
 			return
 		}
@@ -194,8 +210,8 @@ func (k *keeper) again(after time.Duration) bool {
 		if err == nil {
 			return true
 		}
-		k.r.Finished, k.r.ExitCode, k.r.Error = time.Now().UTC(), nil, err.Error()
-		if isFinal(err) || !restart.wants(nil, k.r.Row) {
+		k.notStarted(err)
+		if !k.led && isFinal(err) || !restart.wants(nil, k.r.Row) {
 			k.failed(err)
 			return false
 		}
@@ -236,6 +252,9 @@ func (k *keeper) launch() (err error) {
 	if k.r.Runner, err = self(); err != nil {
 		return err
 	}
+	if err := k.c.makeMessage(k.r); err != nil {
+		return err
+	}
 	if k.out, err = k.openOutput(); err != nil {
 		return err
 	}
@@ -269,8 +288,22 @@ func (k *keeper) failed(err error) {
 	if k.r == nil || errors.Is(err, ErrRunning) {
 		return
 	}
+	k.notStarted(err)
+	k.r.State = Exited
+	if k.r.Spec.Remove && k.r.Restarts > 0 {
+		if err := k.c.discard(k.r); err == nil {
+			return
+		}
+	}
+	_ = k.c.write(k.r)
+}
+
+// notStarted notes that a start has failed, as an end.
+func (k *keeper) notStarted(err error) {
+	k.r.remember()
+	k.r.Started = time.Now().UTC()
+	k.r.Finished, k.r.OOM, k.r.Error, k.r.Reason, k.r.Message = k.r.Started, false, err.Error(), "StartError", err.Error()
 	w := toWire(err)
-	k.r.State, k.r.Finished, k.r.Error = Exited, time.Now().UTC(), err.Error()
 	k.r.ExitCode = new(int)
 	switch {
 	case w.Exec == "":
@@ -280,12 +313,6 @@ func (k *keeper) failed(err error) {
 	default:
 		*k.r.ExitCode = 126
 	}
-	if k.r.Spec.Remove && k.r.Restarts > 0 {
-		if err := k.c.discard(k.r); err == nil {
-			return
-		}
-	}
-	_ = k.c.write(k.r)
 }
 
 // rest notes that the container has ended for good.
@@ -333,11 +360,27 @@ func (k *keeper) stop(req request) error {
 	if p == nil {
 		return nil
 	}
-	if err := endProgram(k.c, k.r.ID, p.Signal, p.Ended(), req.Signal, req.Grace); err != nil {
+	if err := k.end(p, req); err != nil {
 		return err
 	}
 	<-k.gone
 	return nil
+}
+
+// end ends a program: what is to be done before that comes first.
+func (k *keeper) end(p program, req request) error {
+	if req.Signal == 0 {
+		req.Signal = stopSignal(k.r)
+	}
+	if hook := k.r.Spec.PreStop; hook != nil && req.Grace > 0 {
+		begin := time.Now()
+		ctx, cancel := context.WithTimeout(context.Background(), req.Grace)
+		done := onEnd(p, cancel)
+		_ = k.c.act(ctx, hook) // whatever comes of it, as with the kubelet
+		done()
+		req.Grace = max(req.Grace-time.Since(begin), leastGrace)
+	}
+	return endProgram(k.c, k.r.ID, p.Signal, p.Ended(), req.Signal, req.Grace)
 }
 
 // awaitProgram returns the program of a container that is to stop: it may be about to

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/podbox/podbox/internal/names"
-	"github.com/podbox/podbox/sandbox"
 )
 
 // A Life says how a pod's containers are led, as the kubelet leads those of a pod. It is
@@ -42,6 +41,10 @@ func (l *Life) grace() time.Duration {
 		return defaultLifeGrace
 	}
 	return l.Grace
+}
+
+func (l *Life) leads(name string) bool {
+	return slices.Contains(l.Init, name) || slices.Contains(l.Containers, name)
 }
 
 // Validate reports the first wrong value by the name of its field.
@@ -99,6 +102,18 @@ func (a *Action) validate(what string, probe bool) error {
 		return invalid(what, "grpc", "want exec, http, tcp or sleep")
 	case a.Sleep != nil && *a.Sleep < 0:
 		return invalid(what, a.Sleep.String(), "want no negative time")
+	}
+	var err error
+	switch {
+	case a.HTTP != nil:
+		err = a.HTTP.Validate()
+	case a.TCP != nil:
+		err = a.TCP.Validate()
+	case a.GRPC != nil:
+		err = a.GRPC.Validate()
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
 	}
 	return nil
 }
@@ -165,6 +180,3 @@ type Rule struct {
 func (r Rule) matches(status *int) bool {
 	return status != nil && slices.Contains(r.Codes, *status) != r.Not
 }
-
-// errDone says that something is not to be done to a pod whose life is over.
-var errDone = fmt.Errorf("the pod's containers have ended for good: %w", sandbox.ErrNotRunning)

@@ -62,8 +62,8 @@ func (c *Container) Start(ctx context.Context) error {
 type StopOptions struct {
 	// Signal asks the container to end. 0: the one that its Spec has.
 	Signal unix.Signal
-	// Grace is how long it has before it is killed. 0: sandbox.DefaultGrace.
-	// Negative: none, it is not asked.
+	// Grace is how long it has before it is killed, with what is done before. 0: what
+	// the pod's Life says, or else sandbox.DefaultGrace. Negative: none, it is not asked.
 	Grace time.Duration
 
 	resume bool // it is to be started again with the pod
@@ -88,7 +88,7 @@ func (c *Container) stop(ctx context.Context, r *record, opts StopOptions) error
 		opts.Signal = stopSignal(r)
 	}
 	if opts.Grace == 0 {
-		opts.Grace = sandbox.DefaultGrace
+		opts.Grace = c.pod.grace()
 	}
 	switch s := c.status(r); {
 	case s.State != Running && s.State != Paused && s.State != Restarting:
@@ -350,8 +350,8 @@ func (c *Container) Remove(ctx context.Context, force bool, opts StopOptions) er
 	return c.wrap("remove", c.discard(r))
 }
 
-// Stop ends all containers of the pod in the reverse order of their start, then all
-// other programs, then its network and namespaces. Containers in the background start
+// Stop ends those containers of the pod that are led, as Life says; then all others in
+// the reverse order of their start; then all other programs, then its network and namespaces. Containers in the background start
 // again with the pod.
 func (p *Pod) Stop(ctx context.Context, opts sandbox.StopOptions) error {
 	err := errors.Join(p.thaw(), p.stopContainers(ctx, opts, true))
@@ -374,8 +374,9 @@ func (p *Pod) stopContainers(ctx context.Context, opts sandbox.StopOptions, resu
 	recs, err := p.records()
 	errs := []error{err}
 	if opts.Grace == 0 {
-		opts.Grace = sandbox.DefaultGrace
+		opts.Grace = p.grace()
 	}
+	errs = append(errs, p.endLife(ctx, opts))
 	slices.SortStableFunc(recs, func(a, b *record) int { return b.Started.Compare(a.Started) })
 	for _, r := range recs {
 		c := &Container{pod: p, name: r.Spec.Name}
@@ -387,6 +388,21 @@ func (p *Pod) stopContainers(ctx context.Context, opts sandbox.StopOptions, resu
 		errs = append(errs, c.wrap("stop", err))
 	}
 	return errors.Join(append(errs, p.dismiss(ctx))...)
+}
+
+// endLife ends the containers that are led, if the pod has a life that is not over.
+func (p *Pod) endLife(ctx context.Context, opts sandbox.StopOptions) error {
+	l, err := p.life()
+	if errors.Is(err, fs.ErrNotExist) || err == nil && l.Done {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*max(opts.Grace, 0)+stopTime)
+	defer cancel()
+	_, err = p.request(ctx, request{Verb: verbEnd, Signal: opts.Signal, Grace: opts.Grace})
+	return err
 }
 
 // dismiss has the pod's supervisor end, which has nothing to do any more.
@@ -480,13 +496,17 @@ const stopTime = 10 * time.Second
 const dismissTime = 2 * time.Second
 
 // Start brings the pod up, and starts the containers again that were stopped with
-// it.
+// it. Those that are led go through their whole life again.
 func (p *Pod) Start(ctx context.Context) error {
 	if err := p.Sandbox.Start(ctx); err != nil {
 		return err
 	}
 	recs, err := p.records()
 	errs := []error{err}
+	if l, err := p.life(); err == nil && (!l.Done || l.Stopped) {
+		_, err := p.request(ctx, request{Verb: verbLead})
+		errs = append(errs, err)
+	}
 	slices.SortStableFunc(recs, func(a, b *record) int { return a.Started.Compare(b.Started) })
 	for _, r := range recs {
 		c := &Container{pod: p, name: r.Spec.Name}

@@ -59,6 +59,26 @@ type record struct {
 	// to be started again with the pod.
 	Stopped bool `json:"stopped,omitempty"`
 	Resume  bool `json:"resume,omitempty"`
+	// Hooked says that PostStart is done; Up, that the container has started as far as
+	// its startup probe can tell; Ready, that it can be used.
+	Hooked bool `json:"hooked,omitempty"`
+	Up     bool `json:"up,omitempty"`
+	Ready  bool `json:"ready,omitempty"`
+	// Reason is why the container has ended, in Kubernetes' words, unless its exit
+	// status says that; Message is its last one. Last is how it has ended the time before.
+	Reason  string  `json:"reason,omitempty"`
+	Message string  `json:"message,omitempty"`
+	Last    *ending `json:"last,omitempty"`
+}
+
+// An ending is how a container has ended.
+type ending struct {
+	Started  time.Time `json:"started"`
+	Finished time.Time `json:"finished"`
+	ExitCode *int      `json:"exitCode,omitempty"`
+	OOM      bool      `json:"oom,omitempty"`
+	Reason   string    `json:"reason,omitempty"`
+	Message  string    `json:"message,omitempty"`
 }
 
 const (
@@ -233,13 +253,18 @@ func (c *Container) write(r *record) error {
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(c.dir(), "record.*.tmp")
+	return replaceFile(c.dir(), recordFile, b)
+}
+
+// replaceFile replaces a file of a directory, whole.
+func replaceFile(dir, name string, b []byte) error {
+	f, err := os.CreateTemp(dir, name+".*.tmp")
 	if err != nil {
 		return err
 	}
 	_, err = f.Write(b)
 	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), c.file(recordFile))
+		err = os.Rename(f.Name(), filepath.Join(dir, name))
 	}
 	if err != nil {
 		os.Remove(f.Name())

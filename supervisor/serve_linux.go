@@ -39,6 +39,7 @@ func Serve(ctx context.Context, args []string, ready *os.File, opts Options) err
 	ready.Close()
 	go warmUp()
 	s.takeOver()
+	_ = s.lead() // a record that cannot be read is told of by those who ask
 	close(s.settled)
 	s.wait()
 	return nil
@@ -62,7 +63,8 @@ type server struct {
 
 	mu      sync.Mutex
 	keepers map[string]*keeper // of containers that are not at rest, by name
-	busy    int                // keepers, and requests that are being answered
+	leader  *leader            // nil if there has been none
+	busy    int                // keepers, the leader, and requests that are being answered
 	linger  time.Duration      // for how long to stay with nothing to do
 	timer   *time.Timer
 	trimmer *time.Timer
@@ -259,6 +261,10 @@ func (s *server) do(req request) (pid int, err error) {
 	switch req.Verb {
 	case verbStart:
 		return s.start(req.Container)
+	case verbLead:
+		return 0, s.lead()
+	case verbEnd:
+		return 0, s.end(req)
 	case verbStop:
 		k := s.keeper(req.Container)
 		if k == nil {
@@ -283,12 +289,22 @@ func (s *server) keeper(name string) *keeper {
 
 // start starts a container that is at rest, and returns when it runs.
 func (s *server) start(name string) (pid int, err error) {
-	c := &Container{pod: s.pod, name: name}
-	k := newKeeper(s, c)
+	k, isNew := s.keep(name, false)
+	if !isNew {
+		return k.joinStart()
+	}
+	<-k.begun
+	return k.pid, k.failure
+}
+
+// keep begins to start a container that is at rest, or returns who is at it.
+func (s *server) keep(name string, led bool) (k *keeper, isNew bool) {
+	k = newKeeper(s, &Container{pod: s.pod, name: name})
+	k.led = led
 	s.mu.Lock()
 	if other := s.keepers[name]; other != nil {
 		s.mu.Unlock()
-		return other.joinStart()
+		return other, false
 	}
 	s.keepers[name] = k
 	s.busy++
@@ -297,8 +313,7 @@ func (s *server) start(name string) (pid int, err error) {
 		defer s.forget(k)
 		k.run()
 	}()
-	<-k.begun
-	return k.pid, k.failure
+	return k, true
 }
 
 // forget lets go of a container that is at rest.
@@ -313,6 +328,7 @@ func (s *server) forget(k *keeper) {
 // takeOver goes on with the containers of a supervisor that was killed.
 func (s *server) takeOver() {
 	recs, _ := s.pod.records() // of a bad record there is nothing to take over
+	life, _ := s.pod.life()
 	var known sync.WaitGroup
 	defer known.Wait()
 	for _, r := range recs {
@@ -320,8 +336,8 @@ func (s *server) takeOver() {
 			continue
 		}
 		k := newKeeper(s, &Container{pod: s.pod, name: r.Spec.Name})
-		k.r = r
-		close(k.begun)
+		k.r, k.led = r, life != nil && life.Life.leads(r.Spec.Name)
+		k.tell()
 		s.mu.Lock()
 		s.keepers[k.c.name] = k
 		s.busy++

@@ -36,6 +36,11 @@ func (c *Container) ociSpec(r *record) (*specs.Spec, error) {
 	} else {
 		linux.CgroupsPath = c.group(r)
 	}
+	if r.Spec.Termination.Path != "" {
+		spec.Mounts = append(spec.Mounts, specs.Mount{
+			Destination: r.Spec.Termination.Path, Type: "bind", Source: c.file(messageFile), Options: []string{"bind", "nosuid", "nodev", "noexec"},
+		})
+	}
 	if r.Spec.PIDOf != "" {
 		path, err := (&Container{pod: c.pod, name: r.Spec.PIDOf}).PIDNamespace()
 		if err != nil {
@@ -125,7 +130,7 @@ func (c *Container) sweep(r *record) error {
 
 // noteEnd completes the record of a container that has ended.
 func (c *Container) noteEnd(r *record, status *int, why error) {
-	r.State, r.ExitCode, r.Finished = Exited, status, time.Now().UTC()
+	r.State, r.ExitCode, r.Finished, r.Up, r.Ready = Exited, status, time.Now().UTC(), false, false
 	r.Error = ""
 	if why != nil {
 		r.Error = why.Error()
@@ -146,8 +151,17 @@ func (c *Container) oomKilled(r *record) bool {
 
 // began notes that a container runs.
 func (r *record) began(process proc.Identity) {
+	r.remember()
 	r.Process = process
 	r.State, r.Started, r.Finished, r.ExitCode, r.OOM, r.Error = Running, time.Now().UTC(), time.Time{}, nil, false, ""
+	r.Hooked, r.Up, r.Ready, r.Reason, r.Message = false, false, false, "", ""
+}
+
+// remember keeps how a container has ended that is being started again.
+func (r *record) remember() {
+	if !r.Finished.IsZero() {
+		r.Last = r.ending()
+	}
 }
 
 // announce tells what has happened to a container.

@@ -1,0 +1,462 @@
+package supervisor
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/podbox/podbox/sandbox"
+)
+
+// A cast is the containers of a pod that is led, all in one root directory, in which they
+// leave lines in /said.
+type cast struct {
+	t      *testing.T
+	pod    *Pod
+	rootfs string
+	life   Life
+	specs  []Spec
+}
+
+func newCast(t *testing.T) *cast {
+	t.Helper()
+	return &cast{t: t, pod: newPod(t), rootfs: newRootfs(t), life: Life{Grace: time.Second}}
+}
+
+// add adds a container that runs a script.
+func (c *cast) add(name, script string, more ...func(*Spec)) *cast {
+	return c.with(&c.life.Containers, name, script, more)
+}
+
+// init adds an init container.
+func (c *cast) init(name, script string, more ...func(*Spec)) *cast {
+	return c.with(&c.life.Init, name, script, more)
+}
+
+func (c *cast) with(to *[]string, name, script string, more []func(*Spec)) *cast {
+	*to = append(*to, name)
+	s := shell(c.rootfs, script)
+	s.Name = name
+	s.Restart = Restart{Delay: 20 * time.Millisecond, MaxDelay: 20 * time.Millisecond}
+	for _, f := range more {
+		f(&s)
+	}
+	c.specs = append(c.specs, s)
+	return c
+}
+
+func (c *cast) lead() *cast {
+	c.t.Helper()
+	if err := c.pod.Lead(bg, c.life, c.specs); err != nil {
+		c.t.Fatal(err)
+	}
+	return c
+}
+
+func (c *cast) status() *PodStatus {
+	c.t.Helper()
+	s, err := c.pod.Status()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return s
+}
+
+// until waits until the status is as wanted.
+func (c *cast) until(what string, is func(*PodStatus) bool) *PodStatus {
+	c.t.Helper()
+	var s *PodStatus
+	for range 1000 {
+		if s = c.status(); is(s) {
+			return s
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	c.t.Fatalf("waited in vain for: %s\nphase %s\ninit %+v\ncontainers %+v\nsaid %q", what, s.Phase, s.InitContainerStatuses, s.ContainerStatuses, c.said())
+	return nil
+}
+
+func (c *cast) phase(want string) *PodStatus {
+	c.t.Helper()
+	return c.until("phase "+want, func(s *PodStatus) bool { return s.Phase == want })
+}
+
+// said returns what the containers have said.
+func (c *cast) said() []string {
+	b, _ := os.ReadFile(filepath.Join(c.rootfs, "said"))
+	return strings.Fields(string(b))
+}
+
+func (c *cast) hasSaid(want ...string) {
+	c.t.Helper()
+	if diff := cmp.Diff(want, c.said()); diff != "" {
+		c.t.Errorf("what the containers said (-want +got):\n%s", diff)
+	}
+}
+
+// untilSaid waits until a word has been said so many times.
+func (c *cast) untilSaid(word string, times int) {
+	c.t.Helper()
+	c.until(fmt.Sprintf("%q said %d times", word, times), func(*PodStatus) bool {
+		n := 0
+		for _, w := range c.said() {
+			if w == word {
+				n++
+			}
+		}
+		return n >= times
+	})
+}
+
+func (s *PodStatus) of(name string) ContainerStatus {
+	for _, c := range append(s.InitContainerStatuses, s.ContainerStatuses...) {
+		if c.Name == name {
+			return c
+		}
+	}
+	return ContainerStatus{}
+}
+
+func (s *PodStatus) holds(condition string) bool {
+	for _, c := range s.Conditions {
+		if c.Type == condition {
+			return c.Status == "True"
+		}
+	}
+	return false
+}
+
+func always(s *Spec)    { s.Restart.Policy = Always }
+func onFailure(s *Spec) { s.Restart.Policy = OnFailure }
+func sidecar(s *Spec)   { s.Sidecar, s.Restart.Policy = true, Always }
+
+// endless is a script that ends when it is asked to.
+const endless = "; trap 'exit 0' TERM; while :; do sleep 0.02; done"
+
+func TestLeadInOrder(t *testing.T) {
+	c := newCast(t).
+		init("one", "sleep 0.1; echo one >>/said").
+		init("two", "echo two >>/said").
+		add("a", "echo a >>/said; sleep 0.3").
+		add("b", "sleep 0.1; echo b >>/said; sleep 0.2")
+	c.lead()
+	c.phase("Pending")
+	s := c.phase("Running")
+	if !s.holds("Initialized") || s.StartTime.IsZero() || s.PodIP == "" {
+		t.Errorf("running: %+v", s)
+	}
+	c.until("ready", func(s *PodStatus) bool { return s.holds("Ready") && s.holds("ContainersReady") })
+	s = c.phase("Succeeded")
+	c.hasSaid("one", "two", "a", "b")
+	if got := s.of("a").State.Terminated; got == nil || got.Reason != "Completed" || got.ExitCode != 0 || got.FinishedAt.Before(got.StartedAt) {
+		t.Errorf("a: %+v", got)
+	}
+	if s.holds("Ready") || !s.holds("Initialized") || !s.of("one").Ready {
+		t.Errorf("conditions %+v, init %+v", s.Conditions, s.InitContainerStatuses)
+	}
+}
+
+func TestLeadInitFails(t *testing.T) {
+	c := newCast(t).init("one", "echo one >>/said; exit 3").add("a", "echo a >>/said").lead()
+	s := c.phase("Failed")
+	if got := s.of("one").State.Terminated; got == nil || got.Reason != "Error" || got.ExitCode != 3 {
+		t.Errorf("one: %+v", got)
+	}
+	if got := s.of("a").State.Waiting; got == nil || got.Reason != "PodInitializing" {
+		t.Errorf("a: %+v", got)
+	}
+	c.hasSaid("one")
+}
+
+func TestLeadInitRetried(t *testing.T) {
+	c := newCast(t).init("one", "echo one >>/said; [ $(grep -c one /said) = 3 ]", onFailure).add("a", "echo a >>/said")
+	mustLink(t, c.rootfs, "grep")
+	s := c.lead().phase("Succeeded")
+	c.hasSaid("one", "one", "one", "a")
+	if n := s.of("one").RestartCount; n != 2 {
+		t.Errorf("restarts: %d", n)
+	}
+}
+
+// Sidecars are started in order, each when the one before is up, and are ended after the
+// others in reverse order.
+func TestLeadSidecars(t *testing.T) {
+	said := func(name string) string {
+		return "sleep 0.1; touch /" + name + "; echo " + name + " >>/said; trap 'echo " + name + "-ends >>/said; exit 0' TERM; while :; do sleep 0.02; done"
+	}
+	up := func(name string) func(*Spec) {
+		return func(s *Spec) {
+			s.Startup = &Probe{Action: Action{Exec: []string{"/bin/ls", "/" + name}}, Period: 10 * time.Millisecond, Failures: 100}
+		}
+	}
+	c := newCast(t).
+		init("s1", said("s1"), sidecar, up("s1")).
+		init("between", "echo between >>/said").
+		init("s2", said("s2"), sidecar, up("s2")).
+		add("a", "echo a >>/said; sleep 0.2; echo a-ends >>/said")
+	mustLink(t, c.rootfs, "touch")
+	s := c.lead().phase("Succeeded")
+	c.until("the end of life", func(*PodStatus) bool { l, err := c.pod.life(); return err == nil && l.Done })
+	c.hasSaid("s1", "between", "s2", "a", "a-ends", "s2-ends", "s1-ends")
+	if !s.holds("Initialized") {
+		t.Errorf("conditions: %+v", s.Conditions)
+	}
+}
+
+func TestLeadRestarts(t *testing.T) {
+	c := newCast(t).
+		add("always", "echo x >>/said", always).
+		add("rule", "exit 42", func(s *Spec) { s.Restart.Rules = []Rule{{Codes: []int{42}}} }).
+		add("gone", "exit 1").lead()
+	c.untilSaid("x", 3)
+	c.until("restarts by rule", func(s *PodStatus) bool { return s.of("rule").RestartCount >= 2 })
+	s := c.until("back-off", func(s *PodStatus) bool { return s.of("always").State.Waiting != nil })
+	if w := s.of("always").State.Waiting; w.Reason != "CrashLoopBackOff" || s.of("always").LastState.Terminated == nil {
+		t.Errorf("always: %+v", s.of("always"))
+	}
+	if s.Phase != "Running" || s.holds("Ready") || s.of("gone").State.Terminated == nil {
+		t.Errorf("status: %+v", s)
+	}
+}
+
+// What cannot be started is tried again.
+func TestLeadStartFails(t *testing.T) {
+	c := newCast(t).add("a", "", always, func(s *Spec) { s.OCI.Process.Args = []string{"/bin/nothing"} }).lead()
+	s := c.until("three tries", func(s *PodStatus) bool { return s.of("a").RestartCount >= 2 })
+	if got := s.of("a").LastState.Terminated; got == nil || got.Reason != "StartError" || got.ExitCode != 127 || !strings.Contains(got.Message, "/bin/nothing") {
+		t.Errorf("last state: %+v", got)
+	}
+	if err := os.WriteFile(filepath.Join(c.rootfs, "bin/nothing"), []byte("#!/bin/sh\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	c.until("it starts", func(s *PodStatus) bool {
+		l := s.of("a").LastState.Terminated
+		return l != nil && l.Reason == "Completed"
+	})
+}
+
+func TestLeadLiveness(t *testing.T) {
+	c := newCast(t).add("a", "echo a >>/said; rm -f /sick"+endless, always, func(s *Spec) {
+		s.Liveness = &Probe{Action: Action{Exec: []string{"/bin/sh", "-c", "[ ! -e /sick ] || { echo it is sick; exit 1; }"}}, Period: 20 * time.Millisecond, Failures: 2}
+	})
+	mustLink(t, c.rootfs, "rm")
+	c.lead().untilSaid("a", 1)
+	if err := os.WriteFile(filepath.Join(c.rootfs, "sick"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.untilSaid("a", 2)
+	s := c.until("it runs again", func(s *PodStatus) bool { return s.of("a").State.Running != nil && s.of("a").RestartCount == 1 })
+	if got := s.of("a").LastState.Terminated; got == nil || got.ExitCode != 0 {
+		t.Errorf("last state: %+v", got)
+	}
+}
+
+func TestLeadReadiness(t *testing.T) {
+	c := newCast(t).add("a", "echo a >>/said"+endless, always, func(s *Spec) {
+		s.Readiness = &Probe{Action: Action{Exec: []string{"/bin/ls", "/ready"}}, Period: 20 * time.Millisecond, Failures: 1}
+	}).lead()
+	c.untilSaid("a", 1)
+	if s := c.phase("Running"); s.holds("Ready") {
+		t.Error("ready before it said so")
+	}
+	ready := filepath.Join(c.rootfs, "ready")
+	if err := os.WriteFile(ready, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.until("ready", func(s *PodStatus) bool { return s.holds("Ready") && s.of("a").Ready })
+	if err := os.Remove(ready); err != nil {
+		t.Fatal(err)
+	}
+	s := c.until("not ready", func(s *PodStatus) bool { return !s.holds("Ready") && !s.of("a").Ready })
+	if s.of("a").RestartCount != 0 {
+		t.Error("it was restarted")
+	}
+}
+
+// Probes by network are made from outside, to the pod's address.
+func TestLeadNetworkProbes(t *testing.T) {
+	port := func(n uint16) func(*Spec) {
+		return func(s *Spec) {
+			period := 20 * time.Millisecond
+			s.Startup = &Probe{Action: Action{TCP: &TCPSocket{Port: n}}, Period: period, Failures: 100}
+			s.Readiness = &Probe{Action: Action{HTTP: &HTTPGet{Port: n, Path: "/index"}}, Period: period}
+		}
+	}
+	c := newCast(t).
+		add("good", "echo hello >/index; exec httpd -f -p 8080 -h /", always, port(8080)).
+		add("bad", "sleep 1000", always, func(s *Spec) {
+			s.Liveness = &Probe{Action: Action{HTTP: &HTTPGet{Port: 8080, Path: "/nothing"}}, Period: 20 * time.Millisecond, Failures: 2}
+		})
+	mustLink(t, c.rootfs, "httpd")
+	c.lead()
+	c.until("good is ready", func(s *PodStatus) bool { return s.of("good").Ready && s.of("good").Started })
+	s := c.until("bad is restarted", func(s *PodStatus) bool { return s.of("bad").RestartCount > 0 })
+	if s.of("good").RestartCount != 0 {
+		t.Error("good was restarted")
+	}
+}
+
+func TestLeadHooks(t *testing.T) {
+	say := func(word string) *Action {
+		return &Action{Exec: []string{"/bin/sh", "-c", "sleep 0.1; echo " + word + " >>/said"}}
+	}
+	c := newCast(t).
+		add("a", "echo a >>/said; trap 'echo a-ends >>/said; exit 0' TERM; while :; do sleep 0.02; done", always, func(s *Spec) {
+			s.PostStart, s.PreStop = say("post"), say("pre")
+		}).
+		add("b", "echo b >>/said"+endless).lead()
+	c.until("both run", func(s *PodStatus) bool { return s.of("b").State.Running != nil && s.of("b").Ready })
+	c.untilSaid("b", 1)
+	must(t, c.pod.Stop(bg, sandbox.StopOptions{}))
+	c.hasSaid("a", "post", "b", "pre", "a-ends")
+}
+
+func TestLeadPostStartFails(t *testing.T) {
+	c := newCast(t).add("a", "echo a >>/said"+endless, always, func(s *Spec) {
+		s.PostStart = &Action{Exec: []string{"/bin/sh", "-c", "echo no way; exit 1"}}
+	}).lead()
+	c.untilSaid("a", 2)
+	s := c.until("its end is told", func(s *PodStatus) bool { return s.of("a").LastState.Terminated != nil })
+	if got := s.of("a").LastState.Terminated; got.Reason != "PostStartHookError" {
+		t.Errorf("last state: %+v", got)
+	}
+}
+
+// A hook's time counts, and a container that does not end in what is left is killed.
+func TestLeadGrace(t *testing.T) {
+	hour := time.Hour
+	c := newCast(t).add("a", "trap '' TERM; echo a >>/said; while :; do sleep 0.02; done", func(s *Spec) {
+		s.PreStop = &Action{Sleep: &hour}
+	}).lead()
+	c.untilSaid("a", 1)
+	begin := time.Now()
+	must(t, c.pod.Stop(bg, sandbox.StopOptions{}))
+	if took := time.Since(begin); took < time.Second+leastGrace || took > 2*(time.Second+leastGrace) {
+		t.Errorf("stop took %v", took)
+	}
+	if got := c.status().of("a").State.Terminated; got == nil || got.ExitCode != 137 {
+		t.Errorf("a: %+v", got)
+	}
+}
+
+func TestLeadMessages(t *testing.T) {
+	at := func(s *Spec) { s.Termination.Path = "/dev/termination-log" }
+	c := newCast(t).
+		add("said", "echo done >/dev/termination-log", at).
+		add("silent", "echo from the log; exit 1", at, func(s *Spec) { s.Termination.FallbackToLogs = true }).
+		add("well", "echo from the log", at, func(s *Spec) { s.Termination.FallbackToLogs = true }).
+		add("much", "seq 10000 >/dev/termination-log", at).lead()
+	s := c.phase("Failed")
+	for name, want := range map[string]string{"said": "done\n", "silent": "from the log\n", "well": ""} {
+		if got := s.of(name).State.Terminated; got == nil || got.Message != want {
+			t.Errorf("%s: %+v, want message %q", name, got, want)
+		}
+	}
+	if n := len(s.of("much").State.Terminated.Message); n != maxMessage {
+		t.Errorf("the long message has %d bytes, want %d", n, maxMessage)
+	}
+}
+
+func TestLeadDeadline(t *testing.T) {
+	c := newCast(t).add("a", "echo a >>/said"+endless, always)
+	c.life.Deadline = 300 * time.Millisecond
+	c.lead()
+	s := c.phase("Failed")
+	if s.Reason != "DeadlineExceeded" {
+		t.Errorf("status: %+v", s)
+	}
+	c.until("a ends", func(s *PodStatus) bool { return s.of("a").State.Terminated != nil })
+}
+
+// A pod that is stopped and started goes through its life again.
+func TestLeadAgain(t *testing.T) {
+	c := newCast(t).init("one", "echo one >>/said").add("a", "echo a >>/said"+endless, always).lead()
+	c.untilSaid("a", 1)
+	must(t, c.pod.Stop(bg, sandbox.StopOptions{}))
+	must(t, c.pod.Start(bg))
+	c.untilSaid("a", 2)
+	c.hasSaid("one", "a", "one", "a")
+	if s := c.phase("Running"); s.of("a").RestartCount != 0 {
+		t.Errorf("status: %+v", s)
+	}
+}
+
+// The supervisor is killed wherever it is; the next one goes on.
+func TestLeadSurvives(t *testing.T) {
+	c := newCast(t).
+		init("one", "sleep 0.05; echo one >>/said", onFailure).
+		init("side", "echo side >>/side"+endless, sidecar).
+		init("two", "sleep 0.05; echo two >>/said", onFailure).
+		add("a", "sleep 0.05; echo a >>/said", onFailure).
+		add("b", "sleep 0.15; echo b >>/said", onFailure).lead()
+	done := func() bool { l, err := c.pod.life(); return err == nil && l.Done }
+	for i := 0; !done(); i++ {
+		if i > 100 {
+			t.Fatal("it does not come to its end")
+		}
+		if i < 8 {
+			time.Sleep(time.Duration(15+7*i) * time.Millisecond)
+			killSupervisor(c.pod)
+		} else {
+			time.Sleep(100 * time.Millisecond)
+		}
+		if conn, err := c.pod.connect(bg); err == nil {
+			conn.Close()
+		}
+	}
+	c.phase("Succeeded")
+	// What ended without a witness has failed as far as anybody knows, and is done again.
+	first := map[string]int{}
+	for i, w := range c.said() {
+		if _, ok := first[w]; !ok {
+			first[w] = i
+		}
+	}
+	if len(first) != 4 || first["one"] > first["two"] || first["two"] > first["a"] || first["two"] > first["b"] {
+		t.Errorf("said: %v", c.said())
+	}
+}
+
+func TestLeadRefused(t *testing.T) {
+	p := newPod(t)
+	good := shell(newRootfs(t), "true")
+	good.Name = "a"
+	for _, tt := range []struct {
+		name  string
+		life  Life
+		specs []Spec
+		want  string
+	}{
+		{"no containers", Life{}, nil, "want at least one"},
+		{"twice", Life{Init: []string{"a"}, Containers: []string{"a"}}, []Spec{good}, "given twice"},
+		{"another", Life{Containers: []string{"b"}}, []Spec{good}, "want those of the life: [b]"},
+		{"probe", Life{Containers: []string{"a"}}, []Spec{func() Spec { s := good; s.Liveness = new(Probe); return s }()}, "liveness probe"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if err := p.Lead(bg, tt.life, tt.specs); err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("error %v, want %q", err, tt.want)
+			}
+			if list, err := p.List(); len(list) != 0 || err != nil {
+				t.Errorf("there are containers: %v, %v", list, err)
+			}
+		})
+	}
+	must(t, p.Lead(bg, Life{Containers: []string{"a"}}, []Spec{good}))
+	if err := p.Lead(bg, Life{Containers: []string{"a"}}, []Spec{good}); err == nil || !strings.Contains(err.Error(), "has a life already") {
+		t.Errorf("led twice: %v", err)
+	}
+}
+
+func mustLink(t testing.TB, rootfs string, names ...string) {
+	t.Helper()
+	for _, n := range names {
+		if err := os.Symlink("busybox", filepath.Join(rootfs, "bin", n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
