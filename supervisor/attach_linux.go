@@ -144,6 +144,9 @@ func (s *server) attach(conn *net.UnixConn, in *bufio.Reader, req request) {
 	reply(conn, response{})
 	go func() {
 		k.input(in, out, req.Stdin)
+		if req.Stdin && k.r.Spec.StdinOnce {
+			out.closeStdin()
+		}
 		out.attached.leave(l)
 	}()
 	for f := range l.frames {

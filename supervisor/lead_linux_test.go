@@ -422,6 +422,22 @@ func TestLeadSurvives(t *testing.T) {
 	}
 }
 
+// Values of secret variables are for the container alone.
+func TestSecretsHidden(t *testing.T) {
+	c := newCast(t).add("a", "echo $KEY >/said"+endless, func(s *Spec) {
+		s.OCI.Process.Env = append(s.OCI.Process.Env, "KEY=hunter2", "OPEN=yes")
+		s.Secrets = []string{"KEY"}
+	}).lead()
+	c.untilSaid("hunter2", 1)
+	a, err := c.pod.Container("a")
+	must(t, err)
+	s, err := a.Status()
+	must(t, err)
+	if env := strings.Join(s.Spec.Process.Env, " "); !strings.Contains(env, "KEY="+hidden+" OPEN=yes") || strings.Contains(env, "hunter2") {
+		t.Errorf("shown: %s", env)
+	}
+}
+
 func TestLeadRefused(t *testing.T) {
 	p := newPod(t)
 	good := shell(newRootfs(t), "true")

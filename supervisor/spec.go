@@ -55,6 +55,8 @@ type Spec struct {
 	// Stdin keeps the container's input open for those who attach. Otherwise it
 	// is the null device. It is for containers in the background.
 	Stdin bool `json:"stdin,omitempty"`
+	// StdinOnce ends the input when the first who was attached to it leaves.
+	StdinOnce bool `json:"stdinOnce,omitempty"`
 	// Remove removes the container when it has ended for good.
 	Remove bool `json:"remove,omitempty"`
 	// Log bounds the log of a container in the background.

@@ -2,6 +2,8 @@ package supervisor
 
 import (
 	"errors"
+	"slices"
+	"strings"
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -73,7 +75,7 @@ func (c *Container) status(r *record) *Status {
 	s := &Status{
 		ID: r.ID, Name: r.Spec.Name, Pod: c.pod.ID(), State: r.State, Error: r.Error, Created: r.Created, Labels: r.Spec.Labels,
 		Started: r.Started, Finished: r.Finished, ExitCode: r.ExitCode, OOM: r.OOM, Restarts: r.Restarts, Next: r.Next,
-		Background: r.Background, Restart: r.Spec.Restart.withDefaults().Policy, Spec: r.Spec.OCI, Cgroup: c.group(r),
+		Background: r.Background, Restart: r.Spec.Restart.withDefaults().Policy, Spec: r.Spec.shown(), Cgroup: c.group(r),
 		StopSignal: unix.SignalName(stopSignal(r)), Init: r.Spec.Init, Stdin: r.Spec.Stdin, Runtime: r.Spec.Runtime,
 	}
 	if r.Background {
@@ -98,6 +100,25 @@ func (c *Container) status(r *record) *Status {
 		s.State, s.Error = Exited, "it ended while nobody followed it"
 	}
 	return s
+}
+
+// hidden stands for what nobody is to see.
+const hidden = "<hidden>"
+
+// shown returns the OCI configuration without what is secret in it.
+func (s *Spec) shown() *specs.Spec {
+	if len(s.Secrets) == 0 {
+		return s.OCI
+	}
+	spec, process := *s.OCI, *s.OCI.Process
+	process.Env = slices.Clone(process.Env)
+	for i, v := range process.Env {
+		if name, _, ok := strings.Cut(v, "="); ok && slices.Contains(s.Secrets, name) {
+			process.Env[i] = name + "=" + hidden
+		}
+	}
+	spec.Process = &process
+	return &spec
 }
 
 func stopSignal(r *record) unix.Signal {

@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/podbox/podbox/sandbox"
 	"github.com/podbox/podbox/supervisor"
 )
 
@@ -41,7 +42,7 @@ func (a *app) inspect() *cobra.Command {
 			}
 			return c.each(cmd.Context(), a, args,
 				func(p *supervisor.Pod) error {
-					i, err := p.Info()
+					i, err := inspectPod(p)
 					return show(i, err)
 				},
 				func(c *supervisor.Container) error {
@@ -53,4 +54,20 @@ func (a *app) inspect() *cobra.Command {
 	c.add(a, cmd, "show")
 	out.flags(cmd, "json", "yaml")
 	return cmd
+}
+
+// A podInfo is what is shown of a pod.
+type podInfo struct {
+	*sandbox.Info
+	// Status is that of the containers that the pod leads, if it does.
+	Status *supervisor.PodStatus `json:"status,omitempty"`
+}
+
+func inspectPod(p *supervisor.Pod) (*podInfo, error) {
+	i, err := p.Info()
+	if err != nil {
+		return nil, err
+	}
+	s, err := p.Status()
+	return &podInfo{i, s}, err
 }
