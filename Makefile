@@ -45,7 +45,7 @@ install: build ## Install bin/podbox in $(PREFIX)/bin (PREFIX=/usr/local)
 	install -D -m 0755 bin/podbox '$(DESTDIR)$(PREFIX)/bin/podbox'
 
 .PHONY: generate
-generate: ## Rebuild the pause and the reaper for amd64 and arm64 (needs gcc for both)
+generate: ## Rebuild the pause and the other small programs for amd64 and arm64 (needs gcc for both)
 	$(GO) generate ./...
 
 .PHONY: clean
@@ -104,13 +104,13 @@ lint-module:
 
 lint-shell:
 	@if command -v shellcheck >/dev/null; then \
-		shellcheck .ci/run hack/*.sh internal/pause/build.sh internal/reaper/build.sh launcher/internal/doorstep/build.sh && echo 'ok   shellcheck'; \
+		shellcheck .ci/run hack/*.sh internal/pause/build.sh internal/reaper/build.sh internal/guardian/build.sh launcher/internal/doorstep/build.sh && echo 'ok   shellcheck'; \
 	else echo '--   shellcheck is not installed'; fi
 
 # The same compiler gives the same bytes, another need not.
 lint-pause:
 	@tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT; \
-	for dir in internal/pause internal/reaper launcher/internal/doorstep; do prog=$${dir##*/}; for arch in amd64:x86_64 arm64:aarch64; do \
+	for dir in internal/pause internal/reaper internal/guardian launcher/internal/doorstep; do prog=$${dir##*/}; for arch in amd64:x86_64 arm64:aarch64; do \
 		cc=$${arch#*:}-linux-gnu-gcc arch=$${arch%:*}; \
 		found=$$($$cc -dumpfullversion 2>/dev/null || true); \
 		if [[ $$found != $(PAUSE_CC) ]]; then \

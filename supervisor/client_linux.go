@@ -14,6 +14,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/podbox/podbox/internal/guardian"
+	"github.com/podbox/podbox/internal/memfd"
 	"github.com/podbox/podbox/internal/nsthread"
 	"github.com/podbox/podbox/internal/spawn"
 	"github.com/podbox/podbox/launcher"
@@ -244,21 +246,33 @@ func (p *Pod) spawn(ctx context.Context) error {
 // allocations alone would take a third of its memory.
 var supervisorEnv = []string{"PATH=" + launcher.DefaultPath, "GOGC=25", "GOMAXPROCS=2", "GODEBUG=memprofilerate=0"}
 
-// fork starts the supervisor as nobody's child: a child of ours makes it and ends.
+// fork starts the supervisor as nobody's child: a child of ours makes its guardian and
+// ends.
 func (p *Pod) fork(entrance *sandbox.Keepers, ready *os.File) error {
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
 		return err
 	}
 	defer null.Close()
-	var fds []int
-	for _, f := range []*os.File{null, null, null, ready} {
+	// By its file, not by its path: what is to be started again may have been replaced.
+	exe, err := os.OpenFile(p.opts.Command[0], unix.O_PATH, 0)
+	if err != nil {
+		return err
+	}
+	defer exe.Close()
+	guard, err := memfd.New("podbox-guardian", guardian.Binary())
+	if err != nil {
+		return err
+	}
+	defer guard.Close()
+	fds := make([]int, 6)
+	for i, f := range []*os.File{null, null, null, guardian.ReadyFD: ready, guardian.ProgramFD: exe, 5: guard} {
 		high, err := spawn.DupHigh(int(f.Fd()))
 		if err != nil {
 			return err
 		}
 		defer high.Close()
-		fds = append(fds, int(high.Fd()))
+		fds[i] = int(high.Fd())
 	}
 	var prog spawn.Program
 	prog.InCgroups(entrance.Into, entrance.Tasks)
@@ -271,11 +285,11 @@ func (p *Pod) fork(entrance *sandbox.Keepers, ready *os.File) error {
 		return err
 	}
 	prog.Call("chdir", unix.SYS_CHDIR, root)
-	if err := prog.Files(fds); err != nil {
+	if err := prog.Files(fds[:5]); err != nil {
 		return err
 	}
 	argv := append(append([]string{}, p.opts.Command...), p.Runtime().Root(), p.Runtime().StateDir(), p.ID())
-	if err := prog.Exec([]string{p.opts.Command[0]}, argv, supervisorEnv); err != nil {
+	if err := prog.ExecFD(fds[5], guardian.Args(argv), supervisorEnv); err != nil {
 		return err
 	}
 	child, err := prog.Fork()

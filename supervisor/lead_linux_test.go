@@ -438,6 +438,24 @@ func TestSecretsHidden(t *testing.T) {
 	}
 }
 
+// A supervisor that was killed is started again by its guardian: nobody else has to
+// come for a container to be restarted.
+func TestGuarded(t *testing.T) {
+	c := newCast(t).add("a", "echo a >>/said"+endless, always).lead()
+	c.untilSaid("a", 1)
+	a, err := c.pod.Container("a")
+	must(t, err)
+	killSupervisor(c.pod)
+	must(t, a.Kill(9))
+	for range 500 {
+		if len(c.said()) == 2 { // which asks nobody
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	c.hasSaid("a", "a")
+}
+
 func TestLeadRefused(t *testing.T) {
 	p := newPod(t)
 	good := shell(newRootfs(t), "true")
