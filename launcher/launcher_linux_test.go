@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -106,6 +107,31 @@ test -e /etc/hostname && cat /etc/hostname; true`), nil)
 	b, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil || strings.Contains(string(b), "podbox") {
 		t.Errorf("mounts on the host: %v", err)
+	}
+}
+
+// TestNames looks at a pod's names from inside a container.
+func TestNames(t *testing.T) {
+	one, two := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2")
+	pod := newPod(t, sandbox.Spec{
+		Hostname: "web", Domain: "sub.ns.svc.cluster.local", HostnameIsFQDN: true,
+		DNS:   sandbox.DNS{Only: true, Servers: []netip.Addr{one}, Options: []string{"ndots:2", "rotate"}},
+		Hosts: []sandbox.Host{{Name: "foo", IP: one}, {Name: "x", IP: two}, {Name: "bar", IP: one}},
+	})
+	const fqdn = "web.sub.ns.svc.cluster.local"
+	got, _ := output(t, pod, container(t, newRootfs(t), "hostname; cat /etc/hostname /etc/resolv.conf; grep -v local /etc/hosts; grep web /etc/hosts"), nil)
+	if want := fqdn + "\n" + fqdn + "\noptions ndots:2 rotate\nnameserver 10.0.0.1\n10.0.0.1\tfoo\tbar\n10.0.0.2\tx\n10.88.0.2\t" + fqdn + "\tweb\n"; !strings.HasPrefix(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	// On the host's network a pod has the host's names before its own.
+	host, err := os.ReadFile("/etc/hosts")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pod = newPod(t, sandbox.Spec{Network: netns.Host(), Hosts: []sandbox.Host{{Name: "foo", IP: one}}})
+	got, _ = output(t, pod, container(t, newRootfs(t), "cat /etc/hosts"), nil)
+	if want := string(host) + "10.0.0.1\tfoo\n"; got != want {
+		t.Errorf("%q, want %q", got, want)
 	}
 }
 

@@ -390,7 +390,7 @@ func (b *build) pauseText() string {
 	if len(b.joined) > 0 {
 		text = "start a pause in the namespaces that programs still hold: " + join(b.joined)
 	}
-	if h := b.rec.Spec.Hostname; h != "" {
+	if h := b.rec.Spec.hostname(); h != "" {
 		text += "; host name " + h
 	}
 	return text

@@ -22,7 +22,8 @@ type Info struct {
 	State    State             `json:"state"`
 	Error    string            `json:"error,omitempty"` // what is wrong in state broken or degraded
 	Created  time.Time         `json:"created"`
-	Hostname string            `json:"hostname,omitempty"`
+	Hostname string            `json:"hostname,omitempty"` // as members see it
+	Domain   string            `json:"domain,omitempty"`
 	Labels   map[string]string `json:"labels,omitempty"`
 	Share    []Namespace       `json:"share"`
 	Network  string            `json:"network"`
@@ -51,7 +52,7 @@ type Info struct {
 func (rt *Runtime) info(rec *record, l *look) *Info {
 	i := &Info{
 		ID: rec.ID, Name: rec.Spec.Name, Created: rec.Created, Error: rec.Error,
-		Hostname: rec.Spec.Hostname, Labels: rec.Spec.Labels, Share: rec.Spec.Share,
+		Hostname: rec.Spec.hostname(), Domain: rec.Spec.Domain, Labels: rec.Spec.Labels, Share: rec.Spec.Share,
 		Network: rec.Spec.Network.String(), MAC: rec.Address.MAC,
 		ShmSize: rec.Spec.ShmSize, Sysctls: rec.Spec.Sysctls, DNS: rec.Spec.DNS, Hosts: rec.Spec.Hosts,
 		Volumes: withoutContents(rec.Spec.Volumes), Limits: rec.Spec.Limits,

@@ -211,7 +211,7 @@ func (rt *Runtime) startPause(ctx context.Context, rec *record, fresh []Namespac
 		var p spawn.Program
 		p.InCgroups(keepers.Into, keepers.Tasks)
 		p.Call("setsid", unix.SYS_SETSID)
-		if name := []byte(rec.Spec.Hostname); len(name) > 0 && slices.Contains(fresh, UTS) {
+		if name := []byte(rec.Spec.hostname()); len(name) > 0 && slices.Contains(fresh, UTS) {
 			p.Call("sethostname", unix.SYS_SETHOSTNAME, spawn.Pointer(&p, &name[0]), uintptr(len(name)))
 		}
 		if err := p.Files(fds); err != nil {

@@ -49,6 +49,11 @@ type Spec struct {
 	Name string `json:"name"`
 	// Hostname is what members see as theirs. Empty: Name.
 	Hostname string `json:"hostname,omitempty"`
+	// Domain is that of Hostname: the two together are in /etc/hosts.
+	Domain string `json:"domain,omitempty"`
+	// HostnameIsFQDN has members see host name and domain together as their
+	// host name, of which the kernel allows 64 characters.
+	HostnameIsFQDN bool `json:"hostnameIsFQDN,omitempty"`
 	// Labels are for the user; keys and values have Kubernetes' syntax.
 	Labels map[string]string `json:"labels,omitempty"`
 	// Share lists the namespaces that members share. Empty: net, ipc and uts.
@@ -65,7 +70,9 @@ type Spec struct {
 	// DNS is what members find in resolv.conf. Empty: what the host has,
 	// without resolvers on the host's loopback.
 	DNS DNS `json:"dns,omitzero"`
-	// Hosts are added to the members' /etc/hosts.
+	// Hosts are added to the members' /etc/hosts, a line for each address with
+	// its names in this order. A pod that uses the host's network has what is
+	// in the host's file before them.
 	Hosts []Host `json:"hosts,omitempty"`
 	// Volumes are the pod's: containers mount them, and may come and go.
 	Volumes []volumes.Volume `json:"volumes,omitempty"`
@@ -73,10 +80,22 @@ type Spec struct {
 	Limits Limits `json:"limits,omitzero"`
 }
 
-// DNS is the content of a resolv.conf(5).
+// DNS is the content of a resolv.conf(5). What is not given is the host's.
 type DNS struct {
 	Servers []netip.Addr `json:"servers,omitempty"`
 	Search  []string     `json:"search,omitempty"`
+	// Options are names, or names and values with a colon between them. The
+	// host's that have other names stay.
+	Options []string `json:"options,omitempty"`
+	// Only takes nothing from the host, whatever is not given.
+	Only bool `json:"only,omitempty"`
+	// Merge adds servers and search domains to the host's, behind them, rather
+	// than to put them in their place.
+	Merge bool `json:"merge,omitempty"`
+}
+
+func (d *DNS) isZero() bool {
+	return len(d.Servers) == 0 && len(d.Search) == 0 && len(d.Options) == 0 && !d.Only
 }
 
 // Host is a line of hosts(5).
@@ -111,6 +130,14 @@ func (s Spec) withDefaults(id string) Spec {
 		s.Network.MAC = netns.MACFor(id)
 	}
 	return s
+}
+
+// hostname returns what members see as theirs.
+func (s *Spec) hostname() string {
+	if s.HostnameIsFQDN && s.Domain != "" {
+		return s.Hostname + "." + s.Domain
+	}
+	return s.Hostname
 }
 
 func without(share []Namespace, n Namespace) []Namespace {
@@ -158,9 +185,12 @@ func (s Spec) Validate() error {
 		if !s.shares(UTS) {
 			return invalid("hostname", s.Hostname, "needs uts to be shared")
 		}
-		if len(s.Hostname) > 64 || !names.IsSubdomain(s.Hostname) {
+		if len(s.Hostname) > maxHostname || !names.IsSubdomain(s.Hostname) {
 			return invalid("hostname", s.Hostname, "want at most 64 of a-z, 0-9, - and .")
 		}
+	}
+	if err := s.validateDomain(); err != nil {
+		return err
 	}
 	if s.ShmSize != 0 && (!s.shares(IPC) || s.ShmSize < 4096) {
 		return invalid("shm size", fmt.Sprint(s.ShmSize), "want at least 4096 bytes, and ipc to be shared")
@@ -171,15 +201,8 @@ func (s Spec) Validate() error {
 	if err := s.validateSysctls(); err != nil {
 		return err
 	}
-	for _, a := range s.DNS.Servers {
-		if !a.IsValid() || a.IsUnspecified() || a.IsMulticast() {
-			return invalid("dns server", a.String(), "want an IP address")
-		}
-	}
-	for _, d := range s.DNS.Search {
-		if d != "." && !names.IsDomain(d) {
-			return invalid("dns search domain", d, "want a domain name")
-		}
+	if err := s.DNS.validate(); err != nil {
+		return err
 	}
 	for _, h := range s.Hosts {
 		if !h.IP.IsValid() || h.IP.Zone() != "" {
@@ -193,6 +216,47 @@ func (s Spec) Validate() error {
 		return err
 	}
 	return s.Limits.Validate()
+}
+
+// maxHostname is what the kernel takes, in bytes; see sethostname(2).
+const maxHostname = 64
+
+func (s *Spec) validateDomain() error {
+	switch {
+	case s.Domain == "" && s.HostnameIsFQDN:
+		return invalid("domain", "", "want one for a host name that is a FQDN")
+	case s.Domain == "":
+		return nil
+	case s.Hostname == "":
+		return invalid("domain", s.Domain, "needs a hostname, and uts to be shared")
+	case !names.IsSubdomain(s.Domain):
+		return invalid("domain", s.Domain, "want a domain name of a-z, 0-9, - and .")
+	case s.HostnameIsFQDN && len(s.hostname()) > maxHostname:
+		return invalid("hostname", s.hostname(), fmt.Sprintf("want at most 64 characters with the domain, it has %d", len(s.hostname())))
+	}
+	return nil
+}
+
+func (d *DNS) validate() error {
+	if d.Only && d.Merge {
+		return invalid("dns merge", "true", "want nothing from the host, or something")
+	}
+	for _, a := range d.Servers {
+		if !a.IsValid() || a.IsUnspecified() || a.IsMulticast() {
+			return invalid("dns server", a.String(), "want an IP address")
+		}
+	}
+	for _, s := range d.Search {
+		if s != "." && !names.IsDomain(s) {
+			return invalid("dns search domain", s, "want a domain name")
+		}
+	}
+	for _, o := range d.Options {
+		if o == "" || len(o) > 255 || strings.ContainsFunc(o, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
+			return invalid("dns option", o, "want one word of at most 255 bytes, such as ndots:5")
+		}
+	}
+	return nil
 }
 
 func validateVolumes(vs []volumes.Volume) error {

@@ -56,6 +56,18 @@ func TestValidate(t *testing.T) {
 		{"dns server", Spec{DNS: DNS{Servers: []netip.Addr{netip.MustParseAddr("0.0.0.0")}}}},
 		{"dns search", Spec{DNS: DNS{Search: []string{"a b"}}}},
 		{"dns search", Spec{DNS: DNS{Search: []string{"x\nnameserver 1.2.3.4"}}}},
+		{"dns option", Spec{DNS: DNS{Options: []string{"a b"}}}},
+		{"dns option", Spec{DNS: DNS{Options: []string{""}}}},
+		{"dns option", Spec{DNS: DNS{Options: []string{"a\nnameserver 1.2.3.4"}}}},
+		{"dns merge", Spec{DNS: DNS{Only: true, Merge: true}}},
+		{"", Spec{Hostname: "a", Domain: "b.c", DNS: DNS{Only: true, Options: []string{"ndots:5"}}}},
+		{"", Spec{Hostname: "a", Domain: strings.Repeat("b", 60) + ".cd"}},
+		{"", Spec{Hostname: "a", Domain: strings.Repeat("b", 60) + ".c", HostnameIsFQDN: true}},
+		{"want at most 64 characters with the domain, it has 65", Spec{Hostname: "a", Domain: strings.Repeat("b", 60) + ".cd", HostnameIsFQDN: true}},
+		{"domain", Spec{HostnameIsFQDN: true}},
+		{"domain", Spec{Domain: "a b"}},
+		{"domain", Spec{Domain: "a\n1.2.3.4 x"}},
+		{"domain", Spec{Domain: "a.b", Share: []Namespace{Net}}},
 		{"host name", Spec{Hosts: []Host{{Name: "x y", IP: netns.Gateway}}}},
 		{"host address", Spec{Hosts: []Host{{Name: "x"}}}},
 	} {
@@ -95,14 +107,19 @@ func FuzzValidate(f *testing.F) {
 }
 
 func TestResolvConf(t *testing.T) {
-	host := parseResolvConf([]byte("# x\nnameserver 127.0.0.53\nnameserver ::1\nnameserver 10.0.0.1\nnameserver fe80::1%eth0\nsearch a.b c.d\noptions ndots:5\nbad\n"))
+	host := parseResolvConf([]byte("# x\nnameserver 127.0.0.53\nnameserver ::1\nnameserver 10.0.0.1\nnameserver fe80::1%eth0\nsearch z\nsearch a.b c.d\noptions ndots:5\noptions edns0\nbad\n"))
+	one := []netip.Addr{netip.MustParseAddr("1.1.1.1")}
 	for _, tt := range []struct {
 		dns  DNS
 		want string
 	}{
-		{DNS{}, "search a.b c.d\noptions ndots:5\nnameserver 10.0.0.1\n"},
-		{DNS{Servers: []netip.Addr{netip.MustParseAddr("1.1.1.1")}}, "search a.b c.d\noptions ndots:5\nnameserver 1.1.1.1\n"},
-		{DNS{Search: []string{"x.y"}}, "search x.y\noptions ndots:5\nnameserver 10.0.0.1\n"},
+		{DNS{}, "search a.b c.d\noptions ndots:5 edns0\nnameserver 10.0.0.1\n"},
+		{DNS{Servers: one}, "search a.b c.d\noptions ndots:5 edns0\nnameserver 1.1.1.1\n"},
+		{DNS{Search: []string{"x.y"}}, "search x.y\noptions ndots:5 edns0\nnameserver 10.0.0.1\n"},
+		{DNS{Options: []string{"ndots:2", "rotate"}}, "search a.b c.d\noptions edns0 ndots:2 rotate\nnameserver 10.0.0.1\n"},
+		{DNS{Only: true}, ""},
+		{DNS{Only: true, Servers: one, Search: []string{"x.y"}, Options: []string{"rotate"}}, "search x.y\noptions rotate\nnameserver 1.1.1.1\n"},
+		{DNS{Merge: true, Servers: one, Search: []string{"x.y", "c.d"}}, "search a.b c.d x.y\noptions ndots:5 edns0\nnameserver 10.0.0.1\nnameserver 1.1.1.1\n"},
 	} {
 		if got := string(resolvConf(&Spec{DNS: tt.dns}, host)); got != tt.want {
 			t.Errorf("%+v: %q, want %q", tt.dns, got, tt.want)
@@ -110,5 +127,30 @@ func TestResolvConf(t *testing.T) {
 	}
 	if got := string(resolvConf(&Spec{}, resolvers{})); !strings.HasPrefix(got, "#") {
 		t.Errorf("without resolvers: %q", got)
+	}
+}
+
+func TestHostsFile(t *testing.T) {
+	host := func() []byte { return []byte("127.0.0.1 localhost\n10.1.1.1 thehost\n") }
+	hosts := []Host{
+		{"foo", netip.MustParseAddr("10.0.0.1")}, {"other", netip.MustParseAddr("fd00::1")}, {"bar", netip.MustParseAddr("10.0.0.1")},
+	}
+	const local, aliases = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n", "10.0.0.1\tfoo\tbar\nfd00::1\tother\n"
+	address := netns.Address{IP: netip.MustParseAddr("10.88.0.2"), IP6: netip.MustParseAddr("fd01::2")}
+	for _, tt := range []struct {
+		spec    Spec
+		address netns.Address
+		want    string
+	}{
+		{Spec{Name: "a"}, address, local + "10.88.0.2\ta\nfd01::2\ta\n"},
+		{Spec{Name: "a", Hosts: hosts}, netns.Address{}, local + "127.0.1.1\ta\n" + aliases},
+		{Spec{Name: "a", Domain: "s.ns.svc"}, address, local + "10.88.0.2\ta.s.ns.svc\ta\nfd01::2\ta.s.ns.svc\ta\n"},
+		{Spec{Name: "a", Domain: "s.ns.svc", HostnameIsFQDN: true}, address, local + "10.88.0.2\ta.s.ns.svc\ta\nfd01::2\ta.s.ns.svc\ta\n"},
+		{Spec{Name: "a", Network: netns.Host(), Hosts: hosts}, netns.Address{}, string(host()) + aliases},
+	} {
+		rec := &record{Spec: tt.spec.withDefaults(noID), Address: tt.address}
+		if got := string(hostsFile(rec, host)); got != tt.want {
+			t.Errorf("%+v:\n got %q\nwant %q", tt.spec, got, tt.want)
+		}
 	}
 }
