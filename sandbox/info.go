@@ -25,11 +25,13 @@ type Info struct {
 	Hostname string            `json:"hostname,omitempty"` // as members see it
 	Domain   string            `json:"domain,omitempty"`
 	Labels   map[string]string `json:"labels,omitempty"`
-	Share    []Namespace       `json:"share"`
-	Network  string            `json:"network"`
-	IP       string            `json:"ip,omitempty"`
-	IP6      string            `json:"ip6,omitempty"`
-	MAC      string            `json:"mac,omitempty"`
+	// Annotations are shown as they were given.
+	Annotations map[string]string `json:"annotations,omitempty"`
+	Share       []Namespace       `json:"share"`
+	Network     string            `json:"network"`
+	IP          string            `json:"ip,omitempty"`
+	IP6         string            `json:"ip6,omitempty"`
+	MAC         string            `json:"mac,omitempty"`
 	// Link is the host's end of the pod's veth pair.
 	Link    string            `json:"link,omitempty"`
 	ShmSize int64             `json:"shmSize,omitempty"` // bytes
@@ -52,7 +54,7 @@ type Info struct {
 func (rt *Runtime) info(rec *record, l *look) *Info {
 	i := &Info{
 		ID: rec.ID, Name: rec.Spec.Name, Created: rec.Created, Error: rec.Error,
-		Hostname: rec.Spec.hostname(), Domain: rec.Spec.Domain, Labels: rec.Spec.Labels, Share: rec.Spec.Share,
+		Hostname: rec.Spec.hostname(), Domain: rec.Spec.Domain, Labels: rec.Spec.Labels, Annotations: rec.Spec.Annotations, Share: rec.Spec.Share,
 		Network: rec.Spec.Network.String(), MAC: rec.Address.MAC,
 		ShmSize: rec.Spec.ShmSize, Sysctls: rec.Spec.Sysctls, DNS: rec.Spec.DNS, Hosts: rec.Spec.Hosts,
 		Volumes: withoutContents(rec.Spec.Volumes), Limits: rec.Spec.Limits,

@@ -52,7 +52,7 @@ type record struct {
 
 const (
 	recordFile = "record.json"
-	maxRecord  = 1 << 20 // bytes
+	maxRecord  = 8 << 20 // bytes; a spec may have files in it
 )
 
 // link is the name of the host's end of the pod's veth pair.
@@ -83,7 +83,7 @@ func readRecord(dir string) (*record, error) {
 // parseRecord reads the record of the pod with the given ID.
 func parseRecord(b []byte, id string) (*record, error) {
 	if len(b) > maxRecord {
-		return nil, errors.New("larger than 1 MiB")
+		return nil, errors.New("larger than 8 MiB")
 	}
 	r := new(record)
 	if err := json.Unmarshal(b, r); err != nil {
@@ -121,6 +121,11 @@ func (r *record) write(dir string) error {
 	b, err := json.Marshal(r)
 	if err != nil {
 		return err
+	}
+	// What could not be read again is not written: the pod would be lost. Later
+	// a record only grows by what is found out, never by what is asked for.
+	if most := maxRecord - 64<<10; r.State == Created && len(b) > most {
+		return fmt.Errorf("record: %w: the pod's description has %d bytes, at most %d can be kept", ErrInvalid, len(b), most)
 	}
 	return replaceFile(filepath.Join(dir, recordFile), append(b, '\n'), 0o600)
 }

@@ -25,6 +25,7 @@ import (
 	"github.com/podbox/podbox/internal/proc"
 	"github.com/podbox/podbox/internal/testenv"
 	"github.com/podbox/podbox/netns"
+	"github.com/podbox/podbox/volumes"
 )
 
 var bg = context.Background()
@@ -872,6 +873,30 @@ func TestPlan(t *testing.T) {
 	if _, err := os.Lstat(root); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a question made %s: %v", root, err)
 	}
+}
+
+// TestLargeSpec sees to it that a pod is either made and found again, or not made.
+func TestLargeSpec(t *testing.T) {
+	rt, world := newRuntime(t, nil)
+	spec := func(size int) Spec {
+		return Spec{
+			Name: "large", Network: netns.Network{Mode: netns.ModeNone},
+			Annotations: map[string]string{"a/b": strings.Repeat("\x00", 200<<10)}, // six bytes each, in JSON
+			Volumes:     []volumes.Volume{{Name: "v", Files: &volumes.Files{Memory: true, Entries: []volumes.File{{Path: "f", Content: make([]byte, size)}}}}},
+		}
+	}
+	if _, err := rt.Create(bg, spec(6<<20)); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), "at most") {
+		t.Errorf("8 MiB: %v", err)
+	}
+	world.Same(t, rt.root, "after a create that was refused")
+	s := create(t, rt, spec(3<<20))
+	if got := info(t, s).Annotations["a/b"]; len(got) != 200<<10 {
+		t.Errorf("%d bytes of annotation", len(got))
+	}
+	if err := s.Remove(bg); err != nil {
+		t.Error(err)
+	}
+	world.Same(t, rt.root, "after rm")
 }
 
 func TestRecordRoundTrip(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
@@ -56,6 +57,10 @@ type Spec struct {
 	HostnameIsFQDN bool `json:"hostnameIsFQDN,omitempty"`
 	// Labels are for the user; keys and values have Kubernetes' syntax.
 	Labels map[string]string `json:"labels,omitempty"`
+	// Annotations are for programs: keys have the syntax of those of labels,
+	// values are any text, and all together have at most 256 KiB. Nothing is
+	// found by them.
+	Annotations map[string]string `json:"annotations,omitempty"`
 	// Share lists the namespaces that members share. Empty: net, ipc and uts.
 	// A program on the host's filesystem keeps the host's namespace of each
 	// kind that is not shared.
@@ -198,6 +203,9 @@ func (s Spec) Validate() error {
 	if err := validateLabels(s.Labels); err != nil {
 		return err
 	}
+	if err := validateAnnotations(s.Annotations); err != nil {
+		return err
+	}
 	if err := s.validateSysctls(); err != nil {
 		return err
 	}
@@ -275,16 +283,44 @@ func validateVolumes(vs []volumes.Volume) error {
 
 func validateLabels(labels map[string]string) error {
 	for _, k := range slices.Sorted(maps.Keys(labels)) {
-		prefix, name, found := strings.Cut(k, "/")
-		if !found {
-			prefix, name = "", k
-		}
-		if !names.IsQualified(name) || found && (len(prefix) > 253 || !names.IsSubdomain(prefix)) {
-			return invalid("label", k, "want [domain/]name of at most 63 of A-Z, a-z, 0-9, -, _ and .")
+		if !isKey(k) {
+			return invalid("label", k, wantKey)
 		}
 		if v := labels[k]; v != "" && !names.IsQualified(v) {
 			return invalid("value of label "+k, v, "want at most 63 of A-Z, a-z, 0-9, -, _ and .")
 		}
+	}
+	return nil
+}
+
+const wantKey = "want [domain/]name of at most 63 of A-Z, a-z, 0-9, -, _ and ."
+
+// isKey reports whether k may be the key of a label or an annotation.
+func isKey(k string) bool {
+	domain, name, found := strings.Cut(k, "/")
+	if !found {
+		return names.IsQualified(k)
+	}
+	return names.IsQualified(name) && names.IsSubdomain(domain)
+}
+
+// maxAnnotations is Kubernetes' limit, in bytes, of all keys and values together.
+const maxAnnotations = 256 << 10
+
+func validateAnnotations(annotations map[string]string) error {
+	size := 0
+	for _, k := range slices.Sorted(maps.Keys(annotations)) {
+		// Kubernetes has always taken upper case in the domain of an annotation.
+		if !isKey(strings.ToLower(k)) {
+			return invalid("annotation", k, wantKey)
+		}
+		if !utf8.ValidString(annotations[k]) {
+			return fmt.Errorf("annotation %s: %w: want UTF-8", k, ErrInvalid)
+		}
+		size += len(k) + len(annotations[k])
+	}
+	if size > maxAnnotations {
+		return fmt.Errorf("annotations: %w: want at most %d bytes, they have %d", ErrInvalid, maxAnnotations, size)
 	}
 	return nil
 }
