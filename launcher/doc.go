@@ -19,7 +19,8 @@
 // Spec.Mounts names. Namespaces that Spec.Linux.Namespaces does not list are the
 // pod's where the pod shares them, else the host's. What is mounted of the kinds
 // sysfs, mqueue, proc, and tmpfs on /dev/shm, is the pod's own if the namespace
-// behind it is. The devices of a container are in a tmpfs on /dev; those in its root
+// behind it is, and the tmpfs on /dev/shm is the host's if the IPC namespace is. The
+// devices of a container are in a tmpfs on /dev; those in its root
 // are dead. Its cgroup, Spec.Linux.CgroupsPath, is made if it is not there; the
 // caller removes it when the program has ended.
 //

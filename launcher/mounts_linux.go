@@ -25,6 +25,9 @@ func (r *rootfs) mount(m *mount, entry *sandbox.Entry, ns *namespaces) error {
 		}
 		return r.cover(m, dir)
 	}
+	if m.tree != nil { // the host's
+		return r.coverStrictly(m)
+	}
 	if m.tree = m.lent(entry, ns); m.tree != nil {
 		if len(m.options) > 0 && m.fstype != "tmpfs" {
 			return fmt.Errorf("option %s: %w: the %s is the pod's", m.options[0].Key, ErrNotSupported, m.fstype)
@@ -89,6 +92,9 @@ func (m *mount) fsOptions() []mnt.Option {
 	return append(m.options[:len(m.options):len(m.options)], mnt.Option{Key: "source", Value: m.source})
 }
 
+// isShm reports whether a mount is that of POSIX shared memory; see shm_overview(7).
+func (m *mount) isShm() bool { return m.fstype == "tmpfs" && m.dest == "/dev/shm" }
+
 // lent returns the pod's own filesystem for a mount of its kind.
 func (m *mount) lent(entry *sandbox.Entry, ns *namespaces) *os.File {
 	switch {
@@ -96,7 +102,7 @@ func (m *mount) lent(entry *sandbox.Entry, ns *namespaces) *os.File {
 		return entry.Sys
 	case m.fstype == "mqueue" && ns.joins(unix.CLONE_NEWIPC):
 		return entry.Mqueue
-	case m.fstype == "tmpfs" && m.dest == "/dev/shm" && ns.joins(unix.CLONE_NEWIPC):
+	case m.isShm() && ns.joins(unix.CLONE_NEWIPC):
 		return entry.Shm
 	case m.fstype == "proc" && ns.joins(unix.CLONE_NEWPID):
 		return entry.Proc

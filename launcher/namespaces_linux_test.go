@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -72,6 +73,58 @@ func TestNamespaces(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// What a pod does not share a container with a root of its own has from the host: IPC by
+// any name, and processes if the spec does not ask for its own.
+func TestHostIPCAndPID(t *testing.T) {
+	pod := newPod(t, sandbox.Spec{Share: []sandbox.Namespace{sandbox.Net, sandbox.UTS}})
+	root := newRootfs(t)
+	name := fmt.Sprintf("probe-hostipc-%d", os.Getpid())
+	shm := "/dev/shm/" + name
+	write(t, shm, "host's\n", 0o644)
+	t.Cleanup(func() { os.Remove(shm) })
+	queues := t.TempDir()
+	if err := unix.Mount("mqueue", queues, "mqueue", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(queues, unix.MNT_DETACH) })
+	queue, err := os.OpenFile(filepath.Join(queues, name), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	queue.Close()
+	t.Cleanup(func() { os.Remove(filepath.Join(queues, name)) })
+	script := fmt.Sprintf("cat %[1]s; echo more >>%[1]s; ls /dev/mqueue | grep ^%[2]s; readlink /proc/self/ns/ipc; grep /dev/shm /proc/self/mountinfo", shm, name)
+	s := container(t, root, script)
+	s.Process.Capabilities = privileged(container(t, root, "")).Process.Capabilities
+	got, _ := output(t, pod, s, nil)
+	want := "host's\n" + name + "\n" + nsLink(t, "self", specs.IPCNamespace) + "\n"
+	if !strings.HasPrefix(got, want) || !strings.Contains(got, "nosuid,nodev,noexec") {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if b, err := os.ReadFile(shm); string(b) != "host's\nmore\n" || err != nil {
+		t.Errorf("%q, %v", b, err)
+	}
+	// One that has an IPC namespace of its own has nothing of the host's.
+	s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.IPCNamespace})
+	s.Process.Args = []string{"/bin/sh", "-c", "ls /dev/shm /dev/mqueue"}
+	if got, _ := output(t, pod, s, nil); got != "/dev/mqueue:\n\n/dev/shm:\n" {
+		t.Errorf("%q", got)
+	}
+
+	// The host's processes, with their names, and those of other containers.
+	s = container(t, root, fmt.Sprintf("cat /proc/%d/comm; readlink /proc/self/ns/pid; ps | grep -c 'sleep 100[0]'", os.Getpid()))
+	s.Linux.Namespaces = []specs.LinuxNamespace{{Type: specs.CgroupNamespace}}
+	running(t, pod, s)
+	comm, err := os.ReadFile("/proc/self/comm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, _ = output(t, pod, s, nil)
+	if want := string(comm) + nsLink(t, "self", specs.PIDNamespace) + "\n"; !strings.HasPrefix(got, want) || strings.HasSuffix(got, "\n0\n") {
+		t.Errorf("%q, want %q and at least one", got, want)
 	}
 }
 

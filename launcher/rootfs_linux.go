@@ -138,6 +138,11 @@ func (r *rootfs) borrow(ctx context.Context, entry *sandbox.Entry) error {
 	if err := r.borrowVolumes(ctx, entry); err != nil {
 		return err
 	}
+	if entry.Flags&unix.CLONE_NEWIPC == 0 && r.spec.Root != nil {
+		if err := r.borrowShm(); err != nil {
+			return err
+		}
+	}
 	for _, m := range r.mounts {
 		if !m.isCgroup() {
 			continue
@@ -161,6 +166,25 @@ func (r *rootfs) borrow(ctx context.Context, entry *sandbox.Entry) error {
 			return err
 		}
 		r.mounts = append(r.mounts, m)
+	}
+	return nil
+}
+
+// borrowShm takes the host's /dev/shm for a container that is in the host's IPC
+// namespace: what is shared by POSIX's names goes together with what is by System V's.
+// The host's size stays.
+func (r *rootfs) borrowShm() error {
+	if l := r.spec.Linux; l != nil && slices.ContainsFunc(l.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.IPCNamespace }) {
+		return nil
+	}
+	for _, m := range r.mounts {
+		if !m.isShm() {
+			continue
+		}
+		var err error
+		if m.tree, err = m.clone(m.dest); err != nil {
+			return fmt.Errorf("mount %s: %w", m.dest, err)
+		}
 	}
 	return nil
 }
