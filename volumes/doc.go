@@ -25,7 +25,7 @@
 // also be found.
 //
 // The size of a disk volume is not limited: that takes quotas, which few hosts
-// have. The kernel keeps tmpfs out of swap from Linux 6.4 on only; before that,
+// have. [Usage] measures it. The kernel keeps tmpfs out of swap from Linux 6.4 on only; before that,
 // what is in memory may be swapped to the disk.
 //
 // # Rules

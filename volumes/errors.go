@@ -13,6 +13,7 @@ var (
 	ErrNotSupported = fault.ErrNotSupported
 	ErrWrongType    = errors.New("wrong type of file")
 	ErrEscapes      = errors.New("leads out of the volume")
+	ErrTooDeep      = errors.New("directories nested too deep")
 	ErrBusy         = errors.New("something is mounted there")
 )
 

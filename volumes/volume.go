@@ -24,7 +24,11 @@ type Volume struct {
 }
 
 // Disk is an empty directory on the disk.
-type Disk struct{}
+type Disk struct {
+	// Size is how much it should hold at most, in bytes. 0: no limit. Nothing
+	// here enforces it: who leads the pod may measure, by Usage, and act.
+	Size int64 `json:"size,omitempty"`
+}
 
 // Memory is an empty tmpfs.
 type Memory struct {
@@ -129,6 +133,8 @@ func (v Volume) validate() error {
 		return err
 	}
 	switch {
+	case v.Disk != nil:
+		return v.Disk.validate()
 	case v.Memory != nil:
 		return v.Memory.validate()
 	case v.HostPath != nil && v.FSGroup != nil:
@@ -137,6 +143,13 @@ func (v Volume) validate() error {
 		return v.HostPath.validate()
 	case v.Files != nil:
 		return v.Files.validate()
+	}
+	return nil
+}
+
+func (d *Disk) validate() error {
+	if d.Size != 0 && d.Size < minSize {
+		return invalid("disk size", fmt.Sprint(d.Size), "want at least 4096 bytes, or none for no limit")
 	}
 	return nil
 }
