@@ -224,6 +224,13 @@ func (l *leader) run() {
 	if l.r.Reason != "" { // and the last supervisor was killed before all had ended
 		l.end(l.r.Reason, l.r.Message, request{Grace: l.r.Life.grace()})
 	}
+	if len(l.r.Life.Bounds) > 0 {
+		ctx, cancel := context.WithCancel(context.Background())
+		var measured sync.WaitGroup
+		measured.Go(func() { l.measure(ctx) })
+		defer measured.Wait()
+		defer cancel()
+	}
 	if l.initialise() && l.startAll() {
 		for _, name := range l.r.Life.Containers {
 			l.await(name)

@@ -9,8 +9,11 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/podbox/podbox/launcher"
 	"github.com/podbox/podbox/sandbox"
+	"github.com/podbox/podbox/volumes"
 )
 
 // A cast is the containers of a pod that is led, all in one root directory, in which they
@@ -454,6 +457,22 @@ func TestGuarded(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	c.hasSaid("a", "a")
+}
+
+func TestLeadEvicts(t *testing.T) {
+	rt := newRuntime(t)
+	pod, err := rt.Create(bg, sandbox.Spec{Name: "full", Volumes: []volumes.Volume{{Name: "data", Disk: &volumes.Disk{Size: 64 << 10}}}})
+	must(t, err)
+	c := &cast{t: t, pod: Open(pod, supervised), rootfs: newRootfs(t), life: Life{Grace: time.Second, Bounds: map[string]int64{"data": 64 << 10}}}
+	defer func() { must(t, c.pod.Remove(bg, sandbox.StopOptions{Grace: -1})) }()
+	c.add("a", "seq 100000 >/data/much"+endless, always, func(s *Spec) {
+		s.OCI.Mounts = append(s.OCI.Mounts, specs.Mount{Destination: "/data", Type: launcher.VolumeType, Source: "data"})
+	}).lead()
+	s := c.phase("Failed")
+	if s.Reason != "Evicted" || !strings.Contains(s.Message, `"data"`) {
+		t.Errorf("status: %+v", s)
+	}
+	c.until("it is ended", func(s *PodStatus) bool { return s.of("a").State.Terminated != nil })
 }
 
 func TestLeadRefused(t *testing.T) {
