@@ -15,7 +15,7 @@ BENCHTIME ?= 1s
 TESTFLAGS ?=
 
 VERSION ?= $(shell git describe --tags --match 'v*' --always --dirty 2>/dev/null)
-LDFLAGS := -s -w -X main.version=$(VERSION)
+LDFLAGS := -s -w -X github.com/podbox/podbox/cmd/internal/release.version=$(VERSION)
 
 # Tests and benchmarks make namespaces and links. Where we are not root, only the
 # compiled test programs are given to sudo: they change nothing in the user's
@@ -35,14 +35,14 @@ PAUSE_CC := 12.2.0
 ##@ Build
 
 .PHONY: build
-build: ## Build bin/podbox and bin/podtalk, static, without a C compiler
+build: ## Build bin/podbox, bin/podbox-kube and bin/podtalk, static, without a C compiler
 	@mkdir -p bin
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/podbox ./cmd/podbox
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o bin/podtalk ./examples/podtalk
 
 .PHONY: install
-install: build ## Install bin/podbox in $(PREFIX)/bin (PREFIX=/usr/local)
-	install -D -m 0755 bin/podbox '$(DESTDIR)$(PREFIX)/bin/podbox'
+install: build ## Install podbox and podbox-kube in $(PREFIX)/bin (PREFIX=/usr/local)
+	install -D -m 0755 -t '$(DESTDIR)$(PREFIX)/bin' bin/podbox bin/podbox-kube
 
 .PHONY: generate
 generate: ## Rebuild the pause and the other small programs for amd64 and arm64 (needs gcc for both)

@@ -100,6 +100,65 @@ var rules = []rule{{
 // everything.
 var vague = []string{"util", "utils", "common", "helpers", "types", "misc", "base", "lib", "shared"}
 
+// heavy are libraries, with all below them, whose packages take long to initialise
+// or much memory.
+var heavy = []string{
+	"github.com/google/go-containerregistry", "github.com/containerd/containerd", "go.podman.io", "k8s.io", "google.golang.org",
+	module + "/image/ingest", module + "/image/registry", module + "/kube", module + "/cmd/internal/kubecli",
+}
+
+// TestPodboxIsLean holds that podbox does not have them: it starts in 2 ms, and its
+// supervisors stay. podbox-kube has them.
+func TestPodboxIsLean(t *testing.T) {
+	for _, complaint := range loaded(t, os.DirFS(".."), "cmd/podbox") {
+		t.Error(complaint)
+	}
+	if fat := loaded(t, os.DirFS(".."), "cmd/podbox-kube"); len(fat) == 0 {
+		t.Error("podbox-kube has no heavy library: is it not seen?")
+	}
+}
+
+// loaded tells of the heavy libraries that a program of the module is linked with, and
+// by whom each is imported.
+func loaded(t *testing.T, fsys fs.FS, program string) (complaints []string) {
+	seen, queue := map[string]bool{program: true}, []string{program}
+	for len(queue) > 0 {
+		dir := queue[0]
+		queue = queue[1:]
+		names, err := fs.Glob(fsys, dir+"/*.go")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range names {
+			if strings.HasSuffix(name, "_test.go") {
+				continue
+			}
+			text, err := fs.ReadFile(fsys, name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			file, err := parser.ParseFile(token.NewFileSet(), name, text, parser.ImportsOnly)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, i := range file.Imports {
+				imported, err := strconv.Unquote(i.Path.Value)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if slices.ContainsFunc(heavy, func(h string) bool { return imported == h || strings.HasPrefix(imported, h+"/") }) {
+					complaints = append(complaints, fmt.Sprintf("%s: %s imports %s, which takes long to start: it is for podbox-kube", program, name, imported))
+				}
+				if ours, ok := strings.CutPrefix(imported, module+"/"); ok && !seen[ours] {
+					seen[ours] = true
+					queue = append(queue, ours)
+				}
+			}
+		}
+	}
+	return complaints
+}
+
 func TestArchitecture(t *testing.T) {
 	complaints, files, err := examine(os.DirFS(".."))
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/podbox/podbox/cmd/internal/exit"
 	"github.com/podbox/podbox/sandbox"
 	"github.com/podbox/podbox/supervisor"
 )
@@ -24,7 +25,7 @@ func runSupervisor(args []string) (status int) {
 		opts.Hook, _ = hookCommand(args[0], args[2])
 	}
 	if err := supervisor.Serve(context.Background(), args, os.NewFile(3, "ready"), opts); err != nil {
-		return exitError
+		return exit.Failed
 	}
 	return 0
 }
@@ -50,7 +51,7 @@ func findRuntime(name string) (string, error) {
 
 // pod opens the pod that a command line names.
 func (a *app) pod(ref string) (*supervisor.Pod, error) {
-	rt, err := a.runtime()
+	rt, err := a.Runtime()
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/podbox/podbox/cmd/internal/form"
 	"github.com/podbox/podbox/netns"
 	"github.com/podbox/podbox/sandbox"
 	"github.com/podbox/podbox/volumes"
@@ -46,7 +47,7 @@ func (a *app) create() *cobra.Command {
 				}
 				spec.Name = args[0]
 			}
-			rt, err := a.runtime()
+			rt, err := a.Runtime()
 			if err != nil {
 				return err
 			}
@@ -203,5 +204,5 @@ func printPlan(cmd *cobra.Command, rt *sandbox.Runtime, spec sandbox.Spec) error
 		}
 		rows = append(rows, []string{fmt.Sprint(i + 1), p.Name, p.Do, undo})
 	}
-	return table(cmd.OutOrStdout(), []string{"", "STEP", "DOES", "IF A LATER STEP FAILS"}, rows)
+	return form.Table(cmd.OutOrStdout(), []string{"", "STEP", "DOES", "IF A LATER STEP FAILS"}, rows)
 }

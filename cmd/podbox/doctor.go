@@ -10,6 +10,9 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/podbox/podbox/cmd/internal/exit"
+	"github.com/podbox/podbox/cmd/internal/form"
+	"github.com/podbox/podbox/cmd/internal/twin"
 	"github.com/podbox/podbox/internal/cgroup"
 	"github.com/podbox/podbox/internal/mnt"
 	"github.com/podbox/podbox/internal/nsthread"
@@ -27,7 +30,7 @@ type check struct {
 }
 
 func (a *app) doctor() *cobra.Command {
-	var out output
+	var out form.Choice
 	cmd := &cobra.Command{
 		Use:   "doctor [flags]",
 		Short: "Tell what this host lacks, each with its cure",
@@ -36,7 +39,7 @@ does not work and what to do about it. The exit status is 1 if something fails
 without which podbox cannot work.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			t, err := out.template()
+			t, err := out.Parse()
 			if err != nil {
 				return err
 			}
@@ -44,28 +47,28 @@ without which podbox cannot work.`,
 			w := cmd.OutOrStdout()
 			switch {
 			case t != nil:
-				err = printEach(w, t, checks)
-			case out.form != "table":
-				err = encode(w, out.form, checks)
+				err = form.Each(w, t, checks)
+			case out.Form != "table":
+				err = form.Encode(w, out.Form, checks)
 			default:
 				var rows [][]string
 				for _, c := range checks {
-					rows = append(rows, []string{c.Status, c.Name, dash(c.Detail), dash(c.Cure)})
+					rows = append(rows, []string{c.Status, c.Name, form.Dash(c.Detail), form.Dash(c.Cure)})
 				}
-				err = table(w, []string{"STATUS", "CHECK", "FOUND", "CURE"}, rows)
+				err = form.Table(w, []string{"STATUS", "CHECK", "FOUND", "CURE"}, rows)
 			}
 			if err != nil {
 				return err
 			}
 			for _, c := range checks {
 				if c.Status == "fail" {
-					return exit(1)
+					return exit.Status(1)
 				}
 			}
 			return nil
 		},
 	}
-	out.flags(cmd, "table", "json", "yaml")
+	out.Flags(cmd, "table", "json", "yaml")
 	return cmd
 }
 
@@ -89,8 +92,14 @@ func (a *app) examine() []check {
 		want("memory-backed root", a.wantTmpfs(), "put --root on a tmpfs such as /run: records are of one boot"),
 		want("/dev/mqueue", wantPath("/dev/mqueue"), "mount it as systemd does; without it programs on the host's filesystem use message queues but cannot list them"),
 		want("pause protected from OOM", wantResource(), "run podbox with CAP_SYS_RESOURCE; without it the kernel may choose a pause when memory is short"),
+		want("podbox-kube", wantKube(), "install it beside podbox: make install; without it podbox has no images"),
 		want("address range", wantRange(), "give podbox create a free --ip-range"),
 	}
+}
+
+func wantKube() error {
+	_, err := twin.Path(twin.Kube)
+	return err
 }
 
 func wantCgroups() error {
@@ -237,7 +246,7 @@ func wantForwarding() error {
 }
 
 func (a *app) wantTmpfs() error {
-	for _, dir := range []string{a.root, "/run"} {
+	for _, dir := range []string{a.Root, "/run"} {
 		var st unix.Statfs_t
 		if err := unix.Statfs(dir, &st); err != nil {
 			continue

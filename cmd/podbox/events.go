@@ -12,12 +12,13 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/podbox/podbox/cmd/internal/form"
 	"github.com/podbox/podbox/sandbox"
 )
 
 func (a *app) events() *cobra.Command {
 	var (
-		out    output
+		out    form.Choice
 		since  string
 		stream bool
 	)
@@ -39,11 +40,11 @@ with --since what has happened. --stream=false shows only that.`,
 			if since == "" && stream {
 				from = time.Now()
 			}
-			t, err := out.template()
+			t, err := out.Parse()
 			if err != nil {
 				return err
 			}
-			rt, err := a.runtime()
+			rt, err := a.Runtime()
 			if err != nil {
 				return err
 			}
@@ -55,9 +56,9 @@ with --since what has happened. --stream=false shows only that.`,
 				case len(args) > 0 && !slices.Contains(args, e.Name) && !slices.Contains(args, e.Pod):
 					return nil
 				case t != nil:
-					return printEach(w, t, []sandbox.Event{e})
-				case out.form == "json":
-					return encodeLine(w, e)
+					return form.Each(w, t, []sandbox.Event{e})
+				case out.Form == "json":
+					return form.EncodeLine(w, e)
 				}
 				_, err := fmt.Fprintln(w, eventText(e))
 				return err
@@ -68,7 +69,7 @@ with --since what has happened. --stream=false shows only that.`,
 			return err
 		},
 	}
-	out.flags(cmd, "text", "json")
+	out.Flags(cmd, "text", "json")
 	cmd.Flags().StringVar(&since, "since", "", "begin with what is younger than `TIME`: an RFC 3339 time, or a duration such as 10m")
 	cmd.Flags().BoolVar(&stream, "stream", true, "go on with what happens")
 	return cmd

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/podbox/podbox/cmd/internal/exit"
 	"github.com/podbox/podbox/launcher"
 	"github.com/podbox/podbox/sandbox"
 	"github.com/podbox/podbox/supervisor"
@@ -286,7 +287,7 @@ func inForeground(ctx context.Context, process *specs.Process, interactive bool,
 		return err
 	}
 	if status != 0 {
-		return exit(status)
+		return exit.Status(status)
 	}
 	return nil
 }
@@ -321,7 +322,7 @@ func start(ctx context.Context, signals chan os.Signal, begin func(context.Conte
 		return p, err
 	}
 	if err != nil {
-		return nil, exit(128 + int(first))
+		return nil, exit.Status(128 + int(first))
 	}
 	_ = p.Signal(first)
 	return p, nil

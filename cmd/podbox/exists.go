@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/podbox/podbox/cmd/internal/exit"
 	"github.com/podbox/podbox/sandbox"
 )
 
@@ -17,7 +18,7 @@ func (a *app) exists() *cobra.Command {
 		RunE: func(_ *cobra.Command, args []string) error {
 			err := a.each(args, func(*sandbox.Sandbox) error { return nil })
 			if errors.Is(err, sandbox.ErrNotFound) {
-				return exit(1)
+				return exit.Status(1)
 			}
 			return err
 		},

@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"io"
 	"maps"
 	"net/netip"
 	"os"
@@ -259,36 +258,5 @@ func TestExecFlagsProcess(t *testing.T) {
 		if p, err := f.process([]string{"true"}); err == nil {
 			t.Errorf("%+v: %+v, want an error", f, p)
 		}
-	}
-}
-
-func TestOutput(t *testing.T) {
-	for _, o := range []output{{format: "{{"}, {format: "{{nope}}"}} {
-		if _, err := o.template(); err == nil {
-			t.Errorf("%q parses", o.format)
-		}
-	}
-	if tmpl, err := new(output).template(); tmpl != nil || err != nil {
-		t.Errorf("of no format: %v, %v", tmpl, err)
-	}
-	var b strings.Builder
-	tmpl, err := (&output{format: `{{.Name}} {{json .Labels}}`}).template()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := printEach(&b, tmpl, []*sandbox.Info{{Name: "a", Labels: map[string]string{"k": "v"}}, {Name: "b"}}); err != nil {
-		t.Fatal(err)
-	}
-	if want := "a {\"k\":\"v\"}\nb null\n"; b.String() != want {
-		t.Errorf("%q, want %q", b.String(), want)
-	}
-	for form, want := range map[string]string{"json": "{\n  \"name\": \"root\",\n  \"status\": \"ok\"\n}\n", "yaml": "name: root\nstatus: ok\n"} {
-		b.Reset()
-		if err := encode(&b, form, check{Name: "root", Status: "ok"}); err != nil || b.String() != want {
-			t.Errorf("%s: %q, %v, want %q", form, b.String(), err, want)
-		}
-	}
-	if err := encode(io.Discard, "json", func() {}); err == nil {
-		t.Error("a function is encoded")
 	}
 }

@@ -15,7 +15,7 @@ names and addresses of pods that are gone, pause processes that no record knows.
 Pods in any other state are left alone.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			rt, err := a.runtime()
+			rt, err := a.Runtime()
 			if err != nil {
 				return err
 			}

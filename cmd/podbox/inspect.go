@@ -5,13 +5,14 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/podbox/podbox/cmd/internal/form"
 	"github.com/podbox/podbox/sandbox"
 	"github.com/podbox/podbox/supervisor"
 )
 
 func (a *app) inspect() *cobra.Command {
 	var (
-		out output
+		out form.Choice
 		c   containerFlag
 	)
 	cmd := &cobra.Command{
@@ -23,7 +24,7 @@ func (a *app) inspect() *cobra.Command {
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: a.pods(0),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			t, err := out.template()
+			t, err := out.Parse()
 			if err != nil {
 				return err
 			}
@@ -33,12 +34,12 @@ func (a *app) inspect() *cobra.Command {
 				case err != nil:
 					return err
 				case t != nil:
-					return printEach(w, t, []any{thing})
-				case !first && out.form == "yaml":
+					return form.Each(w, t, []any{thing})
+				case !first && out.Form == "yaml":
 					fmt.Fprintln(w, "---")
 				}
 				first = false
-				return encode(w, out.form, thing)
+				return form.Encode(w, out.Form, thing)
 			}
 			return c.each(cmd.Context(), a, args,
 				func(p *supervisor.Pod) error {
@@ -52,7 +53,7 @@ func (a *app) inspect() *cobra.Command {
 		},
 	}
 	c.add(a, cmd, "show")
-	out.flags(cmd, "json", "yaml")
+	out.Flags(cmd, "json", "yaml")
 	return cmd
 }
 

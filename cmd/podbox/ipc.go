@@ -6,21 +6,22 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/podbox/podbox/cmd/internal/form"
 	"github.com/podbox/podbox/ipcns"
 )
 
 func (a *app) ipc() *cobra.Command {
-	var out output
+	var out form.Choice
 	cmd := &cobra.Command{
 		Use:   "ipc [flags] POD",
 		Short: "Show the System V and POSIX IPC objects that a pod holds",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			t, err := out.template()
+			t, err := out.Parse()
 			if err != nil {
 				return err
 			}
-			rt, err := a.runtime()
+			rt, err := a.Runtime()
 			if err != nil {
 				return err
 			}
@@ -35,15 +36,15 @@ func (a *app) ipc() *cobra.Command {
 			w := cmd.OutOrStdout()
 			switch {
 			case t != nil:
-				return printEach(w, t, []*ipcns.Objects{objects})
-			case out.form == "table":
+				return form.Each(w, t, []*ipcns.Objects{objects})
+			case out.Form == "table":
 				return printIPC(w, objects)
 			}
-			return encode(w, out.form, objects)
+			return form.Encode(w, out.Form, objects)
 		},
 		ValidArgsFunction: a.pods(1),
 	}
-	out.flags(cmd, "table", "json", "yaml")
+	out.Flags(cmd, "table", "json", "yaml")
 	return cmd
 }
 
@@ -67,5 +68,5 @@ func printIPC(w io.Writer, o *ipcns.Objects) error {
 	for _, s := range o.PosixMemory {
 		row("posix shm", s.Name, "-", s.UID, s.Mode, s.Bytes, "-")
 	}
-	return table(w, []string{"KIND", "KEY/NAME", "ID", "UID", "MODE", "BYTES", "DETAIL"}, rows)
+	return form.Table(w, []string{"KIND", "KEY/NAME", "ID", "UID", "MODE", "BYTES", "DETAIL"}, rows)
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/podbox/podbox/cmd/internal/exit"
 	"github.com/podbox/podbox/sandbox"
 	"github.com/podbox/podbox/supervisor"
 )
@@ -213,7 +214,7 @@ func attach(ctx context.Context, c *supervisor.Container, stdin bool, keys []byt
 	case status == nil:
 		return fmt.Errorf("%v: its exit status is not known", c)
 	case *status != 0:
-		return exit(*status)
+		return exit.Status(*status)
 	}
 	return nil
 }

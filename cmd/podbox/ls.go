@@ -12,12 +12,13 @@ import (
 	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
 
+	"github.com/podbox/podbox/cmd/internal/form"
 	"github.com/podbox/podbox/sandbox"
 )
 
 func (a *app) ls() *cobra.Command {
 	var (
-		out     output
+		out     form.Choice
 		quiet   bool
 		filters []string
 	)
@@ -36,11 +37,11 @@ must match, of several kinds each.`,
 			if err != nil {
 				return err
 			}
-			t, err := out.template()
+			t, err := out.Parse()
 			if err != nil {
 				return err
 			}
-			rt, err := a.runtime()
+			rt, err := a.Runtime()
 			if err != nil {
 				return err
 			}
@@ -53,23 +54,23 @@ must match, of several kinds each.`,
 					fmt.Fprintln(w, i.ID)
 				}
 			case t != nil:
-				err = printEach(w, t, infos)
+				err = form.Each(w, t, infos)
 			default:
-				err = printPods(w, out.form, infos)
+				err = printPods(w, out.Form, infos)
 			}
 			return errors.Join(err, lerr)
 		},
 	}
-	out.flags(cmd, "table", "wide", "json", "yaml", "name")
+	out.Flags(cmd, "table", "wide", "json", "yaml", "name")
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "print IDs only")
 	cmd.Flags().StringArrayVarP(&filters, "filter", "f", nil, "show pods with `what`: state=STATE, label=KEY[=VALUE] or name=NAME")
 	return cmd
 }
 
-func printPods(w io.Writer, form string, infos []*sandbox.Info) error {
-	switch form {
+func printPods(w io.Writer, how string, infos []*sandbox.Info) error {
+	switch how {
 	case "json", "yaml":
-		return encode(w, form, infos)
+		return form.Encode(w, how, infos)
 	case "name":
 		for _, i := range infos {
 			fmt.Fprintln(w, i.Name)
@@ -77,14 +78,14 @@ func printPods(w io.Writer, form string, infos []*sandbox.Info) error {
 		return nil
 	}
 	titles := []string{"NAME", "ID", "STATE", "NETWORK", "IP", "CREATED"}
-	if form == "wide" {
+	if how == "wide" {
 		titles = append(titles, "IP6", "MAC", "HOSTNAME", "SHARE", "PAUSE", "LABELS")
 	}
 	rows := make([][]string, len(infos))
 	for n, i := range infos {
-		rows[n] = podRow(i, form == "wide")
+		rows[n] = podRow(i, how == "wide")
 	}
-	return table(w, titles, rows)
+	return form.Table(w, titles, rows)
 }
 
 // parseFilters returns whether a pod passes all filters.
@@ -124,16 +125,8 @@ func parseFilters(filters []string) (func(*sandbox.Info) bool, error) {
 	}, nil
 }
 
-// dash stands for what is not there.
-func dash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return s
-}
-
 func podRow(i *sandbox.Info, wide bool) []string {
-	row := []string{i.Name, i.ID[:12], string(i.State), i.Network, dash(i.IP), units.HumanDuration(time.Since(i.Created)) + " ago"}
+	row := []string{i.Name, i.ID[:12], string(i.State), i.Network, form.Dash(i.IP), units.HumanDuration(time.Since(i.Created)) + " ago"}
 	if !wide {
 		return row
 	}
@@ -148,5 +141,5 @@ func podRow(i *sandbox.Info, wide bool) []string {
 	if i.PausePID != 0 {
 		pid = fmt.Sprint(i.PausePID)
 	}
-	return append(row, dash(i.IP6), dash(i.MAC), dash(i.Hostname), strings.Join(share, ","), pid, dash(strings.Join(labels, ",")))
+	return append(row, form.Dash(i.IP6), form.Dash(i.MAC), form.Dash(i.Hostname), strings.Join(share, ","), pid, form.Dash(strings.Join(labels, ",")))
 }

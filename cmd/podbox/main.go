@@ -5,12 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"slices"
 
 	"github.com/spf13/cobra"
 
+	"github.com/podbox/podbox/cmd/internal/exit"
+	"github.com/podbox/podbox/cmd/internal/global"
 	"github.com/podbox/podbox/sandbox"
 )
 
@@ -27,19 +28,19 @@ func run(args []string) int {
 	cmd := a.command(args)
 	cmd.SetArgs(args)
 	err := cmd.ExecuteContext(context.Background())
-	return report(os.Stderr, err)
+	return exit.Report(os.Stderr, err)
 }
 
-// An app is what the verbs share: the values of the global flags, and the
-// runtime that they name.
+// An app is what the verbs share: the values of the global flags, with the
+// runtime that they name, and the whole command line.
 type app struct {
-	root     string
-	stateDir string
-	logLevel string
+	global.Flags
+	args []string
 }
 
 // command builds the command line. args tell which of the verbs it can do without.
 func (a *app) command(args []string) *cobra.Command {
+	a.args = args
 	cmd := &cobra.Command{
 		Use:   "podbox",
 		Short: "Pod sandboxes: shared network, IPC and memory for programs and containers",
@@ -62,12 +63,9 @@ semaphores and shared memory, for programs and containers that come and go.`,
 			return cmd.Help()
 		},
 	}
-	f := cmd.PersistentFlags()
-	f.StringVar(&a.root, "root", sandbox.DefaultRoot, "directory of the pods' records")
-	f.StringVar(&a.stateDir, "state-dir", sandbox.DefaultStateDir, "directory for volumes on the disk and logs")
-	f.StringVar(&a.logLevel, "log-level", "warn", "what is told on stderr: debug, info, warn or error")
+	a.Add(cmd.PersistentFlags())
 	cmd.AddGroup(&cobra.Group{ID: "pod", Title: "Pods:"}, &cobra.Group{ID: "run", Title: "Containers and programs in them:"},
-		&cobra.Group{ID: "use", Title: "Join them from elsewhere:"},
+		&cobra.Group{ID: "kube", Title: "Images and Pod YAML:"}, &cobra.Group{ID: "use", Title: "Join them from elsewhere:"},
 		&cobra.Group{ID: "host", Title: "The host:"})
 	known := a.knows(args) // to build all commands takes as long as to run some
 	for _, v := range a.verbs() {
@@ -84,7 +82,7 @@ semaphores and shared memory, for programs and containers that come and go.`,
 
 // laterVerbs are commands that podbox will have.
 var laterVerbs = []string{
-	"port", "publish", "unpublish", "port-forward", "network", "apply", "delete", "image",
+	"port", "publish", "unpublish", "port-forward", "network", "apply", "delete",
 }
 
 // A verb is one command of podbox.
@@ -94,7 +92,7 @@ type verb struct {
 }
 
 func (a *app) verbs() []verb {
-	return []verb{
+	verbs := []verb{
 		{"create", "pod", a.create},
 		{"ls", "pod", a.ls},
 		{"inspect", "pod", a.inspect},
@@ -123,6 +121,7 @@ func (a *app) verbs() []verb {
 		{"doctor", "host", a.doctor},
 		{"version", "host", a.version},
 	}
+	return append(verbs, a.kube()...)
 }
 
 // knows returns the verb that the command line begins with, or "".
@@ -135,21 +134,9 @@ func (a *app) knows(args []string) string {
 	return ""
 }
 
-// runtime opens the runtime that the global flags name.
-func (a *app) runtime() (*sandbox.Runtime, error) {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(a.logLevel)); err != nil {
-		return nil, fmt.Errorf("log level %q: want debug, info, warn or error", a.logLevel)
-	}
-	return sandbox.Open(sandbox.Options{
-		Root: a.root, StateDir: a.stateDir,
-		Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})),
-	})
-}
-
 // each calls f for each pod named, all of them even if it fails for some.
 func (a *app) each(refs []string, f func(*sandbox.Sandbox) error) error {
-	rt, err := a.runtime()
+	rt, err := a.Runtime()
 	if err != nil {
 		return err
 	}
@@ -167,7 +154,7 @@ func (a *app) each(refs []string, f func(*sandbox.Sandbox) error) error {
 // pods completes names of pods; at most n of them, any number if n is 0.
 func (a *app) pods(n int) cobra.CompletionFunc {
 	return func(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
-		rt, err := a.runtime()
+		rt, err := a.Runtime()
 		if err != nil || n > 0 && len(args) >= n {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}

@@ -46,7 +46,7 @@ func (a *app) ociHook() *cobra.Command {
 			if config.Root == nil {
 				return fmt.Errorf("container %q: no root filesystem", state.ID)
 			}
-			rt, err := a.runtime()
+			rt, err := a.Runtime()
 			if err != nil {
 				return err
 			}

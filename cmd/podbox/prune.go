@@ -15,7 +15,7 @@ func (a *app) prune() *cobra.Command {
 		Short: "Remove all stopped pods and print their IDs",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			rt, err := a.runtime()
+			rt, err := a.Runtime()
 			if err != nil {
 				return err
 			}

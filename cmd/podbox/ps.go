@@ -10,6 +10,7 @@ import (
 	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
 
+	"github.com/podbox/podbox/cmd/internal/form"
 	"github.com/podbox/podbox/sandbox"
 	"github.com/podbox/podbox/supervisor"
 )
@@ -22,7 +23,7 @@ type containerRow struct {
 
 func (a *app) ps() *cobra.Command {
 	var (
-		out        output
+		out        form.Choice
 		all, quiet bool
 	)
 	cmd := &cobra.Command{
@@ -36,7 +37,7 @@ those that do not.`,
 		Args:              cobra.ArbitraryArgs,
 		ValidArgsFunction: a.pods(0),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			t, err := out.template()
+			t, err := out.Parse()
 			if err != nil {
 				return err
 			}
@@ -51,20 +52,20 @@ those that do not.`,
 					fmt.Fprintln(w, r.ID)
 				}
 			case t != nil:
-				err = printEach(w, t, rows)
-			case out.form == "json" || out.form == "yaml":
-				err = encode(w, out.form, rows)
-			case out.form == "name":
+				err = form.Each(w, t, rows)
+			case out.Form == "json" || out.Form == "yaml":
+				err = form.Encode(w, out.Form, rows)
+			case out.Form == "name":
 				for _, r := range rows {
 					fmt.Fprintln(w, r.Name)
 				}
 			default:
-				err = printContainers(cmd, rows, out.form == "wide")
+				err = printContainers(cmd, rows, out.Form == "wide")
 			}
 			return errors.Join(err, lerr)
 		},
 	}
-	out.flags(cmd, "table", "wide", "json", "yaml", "name")
+	out.Flags(cmd, "table", "wide", "json", "yaml", "name")
 	cmd.Flags().BoolVarP(&all, "all", "a", false, "show also containers that do not run")
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "print IDs only")
 	return cmd
@@ -72,7 +73,7 @@ those that do not.`,
 
 // containers returns what is known of the containers of pods, or of all.
 func (a *app) containers(cmd *cobra.Command, refs []string) ([]containerRow, error) {
-	rt, err := a.runtime()
+	rt, err := a.Runtime()
 	if err != nil {
 		return nil, err
 	}
@@ -129,11 +130,11 @@ func printContainers(cmd *cobra.Command, list []containerRow, wide bool) error {
 				root = r.Spec.Root.Path
 			}
 			user := r.Spec.Process.User
-			row = append(row, pid, root, fmt.Sprintf("%d:%d", user.UID, user.GID), string(r.Restart), dash(r.Log))
+			row = append(row, pid, root, fmt.Sprintf("%d:%d", user.UID, user.GID), string(r.Restart), form.Dash(r.Log))
 		}
 		rows = append(rows, row)
 	}
-	return table(cmd.OutOrStdout(), titles, rows)
+	return form.Table(cmd.OutOrStdout(), titles, rows)
 }
 
 // stateText is a container's state for people: exited (137, out of memory).

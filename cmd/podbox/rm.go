@@ -35,7 +35,7 @@ With -c only a container is removed, with its log.`,
 			if c.name != "" {
 				return c.remove(cmd.Context(), a, args, force, grace)
 			}
-			rt, err := a.runtime()
+			rt, err := a.Runtime()
 			if err != nil {
 				return err
 			}

@@ -18,14 +18,16 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
+
+	"github.com/podbox/podbox/cmd/internal/kubecli"
 )
 
 // The main thread is what /proc/self shows of a process. Held by the main
 // goroutine it is never the one that a script moves to another namespace.
 func init() { runtime.LockOSThread() }
 
-// TestMain makes the test binary podbox itself when it is called by that name, and
-// the supervisor that it starts. $ROOT and $STATE stand for the --root and --state-dir
+// TestMain makes the test binary podbox itself when it is called by that name, the
+// supervisor that it starts, and podbox-kube. $ROOT and $STATE stand for the --root and --state-dir
 // that a script would have to give each time; one that it does give wins.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == supervise {
@@ -50,6 +52,10 @@ func TestMain(m *testing.M) {
 			}
 			os.Exit(run(args))
 		},
+		"podbox-kube": func() {
+			runtime.UnlockOSThread()
+			os.Exit(kubecli.Run(os.Args[1:]))
+		},
 		"talk": func() {
 			if err := talk(os.Args[1:]); err != nil {
 				fmt.Fprintln(os.Stderr, "talk:", err)
@@ -60,7 +66,7 @@ func TestMain(m *testing.M) {
 }
 
 // unprivileged are the scripts that say something true without root.
-var unprivileged = []string{"completion", "nonroot", "version"}
+var unprivileged = []string{"completion", "kube", "nonroot", "version"}
 
 // TestScript runs ../../testdata/script/*.txtar, one script a verb. Each has a
 // network namespace to itself, which plays the host, and must leave nothing.

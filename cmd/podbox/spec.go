@@ -35,7 +35,7 @@ podbox start or restart.`,
 			if len(args) == 2 {
 				path = args[1]
 			}
-			rt, err := a.runtime()
+			rt, err := a.Runtime()
 			if err != nil {
 				return err
 			}

@@ -12,6 +12,7 @@ import (
 	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
 
+	"github.com/podbox/podbox/cmd/internal/form"
 	"github.com/podbox/podbox/netns"
 	"github.com/podbox/podbox/sandbox"
 	"github.com/podbox/podbox/supervisor"
@@ -28,7 +29,7 @@ type statsRow struct {
 
 func (a *app) stats() *cobra.Command {
 	var (
-		out      output
+		out      form.Choice
 		noStream bool
 		interval time.Duration
 	)
@@ -41,7 +42,7 @@ with --no-stream. CPU is in percent of one CPU.`,
 		Args:              cobra.ArbitraryArgs,
 		ValidArgsFunction: a.pods(0),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			t, err := out.template()
+			t, err := out.Parse()
 			if err != nil {
 				return err
 			}
@@ -58,9 +59,9 @@ with --no-stream. CPU is in percent of one CPU.`,
 					w := cmd.OutOrStdout()
 					switch {
 					case t != nil:
-						err = printEach(w, t, rows)
-					case out.form != "table":
-						err = encode(w, out.form, rows)
+						err = form.Each(w, t, rows)
+					case out.Form != "table":
+						err = form.Encode(w, out.Form, rows)
 					default:
 						err = printStats(w, rows)
 					}
@@ -74,7 +75,7 @@ with --no-stream. CPU is in percent of one CPU.`,
 			}
 		},
 	}
-	out.flags(cmd, "table", "json", "yaml")
+	out.Flags(cmd, "table", "json", "yaml")
 	cmd.Flags().BoolVar(&noStream, "no-stream", false, "show the figures once")
 	cmd.Flags().DurationVar(&interval, "interval", time.Second, "`time` between looks")
 	return cmd
@@ -96,7 +97,7 @@ type sample struct {
 }
 
 func (a *app) statsRows(cmd *cobra.Command, refs []string, last map[string]sample) ([]statsRow, error) {
-	rt, err := a.runtime()
+	rt, err := a.Runtime()
 	if err != nil {
 		return nil, err
 	}
@@ -186,17 +187,17 @@ func printStats(w io.Writer, list []statsRow) error {
 			network = units.HumanSize(float64(r.Traffic.RxBytes)) + " / " + units.HumanSize(float64(r.Traffic.TxBytes))
 		}
 		rows = append(rows, []string{
-			r.Pod, dash(r.Container), fmt.Sprintf("%.1f", r.CPU), units.BytesSize(float64(s.Memory.WorkingSet)), limit, fmt.Sprint(s.PIDs.Current),
+			r.Pod, form.Dash(r.Container), fmt.Sprintf("%.1f", r.CPU), units.BytesSize(float64(s.Memory.WorkingSet)), limit, fmt.Sprint(s.PIDs.Current),
 			units.HumanSize(float64(s.IO.ReadBytes)) + " / " + units.HumanSize(float64(s.IO.WriteBytes)), network,
 		})
 	}
-	return table(w, []string{"POD", "CONTAINER", "CPU %", "MEMORY", "LIMIT", "PIDS", "DISK IN / OUT", "NET IN / OUT"}, rows)
+	return form.Table(w, []string{"POD", "CONTAINER", "CPU %", "MEMORY", "LIMIT", "PIDS", "DISK IN / OUT", "NET IN / OUT"}, rows)
 }
 
 func (a *app) top() *cobra.Command {
 	var (
 		c   containerFlag
-		out output
+		out form.Choice
 	)
 	cmd := &cobra.Command{
 		Use:               "top [flags] POD",
@@ -204,7 +205,7 @@ func (a *app) top() *cobra.Command {
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.pods(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			t, err := out.template()
+			t, err := out.Parse()
 			if err != nil {
 				return err
 			}
@@ -217,9 +218,9 @@ func (a *app) top() *cobra.Command {
 			}
 			switch {
 			case t != nil:
-				return printEach(cmd.OutOrStdout(), t, list)
-			case out.form != "table":
-				return encode(cmd.OutOrStdout(), out.form, slices.Concat([]supervisor.Process{}, list))
+				return form.Each(cmd.OutOrStdout(), t, list)
+			case out.Form != "table":
+				return form.Encode(cmd.OutOrStdout(), out.Form, slices.Concat([]supervisor.Process{}, list))
 			}
 			var rows [][]string
 			const ticks = 100 // USER_HZ, on all architectures that there are
@@ -227,10 +228,10 @@ func (a *app) top() *cobra.Command {
 				cpu := time.Duration(p.CPU) * time.Second / ticks
 				rows = append(rows, []string{fmt.Sprint(p.User), fmt.Sprint(p.PID), fmt.Sprint(p.PPID), p.State, cpu.String(), units.BytesSize(float64(p.RSS)), p.Command})
 			}
-			return table(cmd.OutOrStdout(), []string{"USER", "PID", "PPID", "STATE", "CPU", "MEMORY", "COMMAND"}, rows)
+			return form.Table(cmd.OutOrStdout(), []string{"USER", "PID", "PPID", "STATE", "CPU", "MEMORY", "COMMAND"}, rows)
 		},
 	}
 	c.add(a, cmd, "those of")
-	out.flags(cmd, "table", "json", "yaml")
+	out.Flags(cmd, "table", "json", "yaml")
 	return cmd
 }

@@ -1,4 +1,6 @@
-package main
+// Package exit ends a command: it says what went wrong, in one line with a hint for
+// people, and chooses the exit status.
+package exit
 
 import (
 	"errors"
@@ -10,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/podbox/podbox/cmd/internal/twin"
 	"github.com/podbox/podbox/internal/spawn"
 	"github.com/podbox/podbox/netns"
 	"github.com/podbox/podbox/sandbox"
@@ -18,20 +21,24 @@ import (
 
 // Exit statuses, other than those of the programs that podbox runs.
 const (
-	exitError    = 125 // podbox itself failed
-	exitNotRun   = 126 // the program could not be executed
-	exitNotFound = 127 // there is no such program
+	Failed   = 125 // podbox itself failed
+	NotRun   = 126 // the program could not be executed
+	NotFound = 127 // there is no such program
 )
 
-// An exit ends the command with a status and without a word.
-type exit int
+// A Status is an error that ends the command with this status and without a word.
+type Status int
 
-func (e exit) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
+func (s Status) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
 
-// report tells of an error, one line for each if there are several, and returns
-// the exit status.
-func report(w io.Writer, err error) int {
-	var status exit
+// A Hinter returns what a person may do about an error, or "".
+type Hinter func(error) string
+
+// Report tells of an error, one line for each if there are several, and returns
+// the exit status. Hints are asked in turn, before those for errors that all
+// commands know.
+func Report(w io.Writer, err error, hints ...Hinter) int {
+	var status Status
 	if err == nil {
 		return 0
 	}
@@ -41,28 +48,31 @@ func report(w io.Writer, err error) int {
 	if many, ok := err.(interface{ Unwrap() []error }); ok && strings.Contains(err.Error(), "\n") {
 		code := 0
 		for _, err := range many.Unwrap() {
-			code = max(code, report(w, err))
+			code = max(code, Report(w, err, hints...))
 		}
 		return code
 	}
 	line := strings.ReplaceAll(err.Error(), "\n", "; ")
-	if h := hint(err); h != "" {
-		line += " (" + h + ")"
+	for _, h := range append(hints, Hint) {
+		if text := h(err); text != "" {
+			line += " (" + text + ")"
+			break
+		}
 	}
 	fmt.Fprintf(w, "podbox: %s\n", line)
 
 	var exec *spawn.ExecError
 	switch {
 	case errors.As(err, &exec) && exec.Err == unix.ENOENT:
-		return exitNotFound
+		return NotFound
 	case errors.As(err, &exec):
-		return exitNotRun
+		return NotRun
 	}
-	return exitError
+	return Failed
 }
 
-// hint returns what a person may do about an error, or "".
-func hint(err error) string {
+// Hint returns what a person may do about an error that all commands know, or "".
+func Hint(err error) string {
 	switch {
 	case errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0:
 		return "podbox needs root: try sudo"
@@ -106,6 +116,8 @@ func hint(err error) string {
 		return "remove pods, or choose another range by --ip-range or --ip6-range"
 	case errors.Is(err, unix.ENOSPC) && !strings.Contains(err.Error(), "stdout"):
 		return "the filesystem is full: podbox keeps its records in --root"
+	case errors.Is(err, twin.ErrMissing), errors.Is(err, twin.ErrVersion):
+		return "install both from one release: make install, or go install github.com/podbox/podbox/cmd/..."
 	case errors.Is(err, unix.EROFS):
 		return "remount it read-write"
 	}
