@@ -28,7 +28,7 @@ var arrow = [][]string{
 	{"supervisor"},
 	{"launcher"},
 	{"sandbox"},
-	{"netns", "ipcns", "volumes"},
+	{"netns", "ipcns", "volumes", "image"},
 	{"internal"},
 }
 
