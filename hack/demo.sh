@@ -419,7 +419,6 @@ step 'The supervisor is killed: containers run on, and the next one takes them o
 supervisor=$(supervisor_of "$C")
 run kill -9 "$supervisor"
 run podbox ps "$C"
-run podbox start "$C"
 again supervised other
 run podbox ps "$C"
 [[ $(supervisor_of "$C") != "$supervisor" && $(of other PID) == "$other" ]] || die 'the containers were not taken over'
