@@ -350,3 +350,54 @@ func running(t testing.TB, pod *sandbox.Sandbox, spec *specs.Spec) (*Process, fu
 		return out.String()
 	}
 }
+
+// TestClaim looks at a volume that outlives its pods from inside their containers.
+func TestClaim(t *testing.T) {
+	root := newRootfs(t)
+	state := t.TempDir()
+	in := func(group uint32, policy volumes.GroupPolicy, uid, gid uint32, extra []uint32, script string) string {
+		t.Helper()
+		dir := t.TempDir()
+		if err := os.Chmod(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		rt, err := sandbox.Open(sandbox.Options{Root: dir, StateDir: state})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer rt.Close()
+		v := volumes.Volume{Name: "v", Claim: &volumes.Claim{Name: "data"}, FSGroupPolicy: policy}
+		if group != 0 {
+			v.FSGroup = &group
+		}
+		pod, err := rt.Create(bg, sandbox.Spec{Name: "p", Volumes: []volumes.Volume{v}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer pod.Remove(bg)
+		s := container(t, root, script)
+		s.Process.User = specs.User{UID: uid, GID: gid, AdditionalGids: extra}
+		s.Process.Capabilities = nil
+		s.Mounts = append(s.Mounts, specs.Mount{Destination: "/data", Type: VolumeType, Source: "v"})
+		got, _ := output(t, pod, s, nil)
+		return got
+	}
+	if got := in(0, "", 1000, 1000, nil, "umask 077; echo one >/data/private; stat -c '%a %u:%g' /data /data/private"); got != "777 0:0\n600 1000:1000\n" {
+		t.Errorf("the first: %q", got)
+	}
+	if got := in(0, "", 1001, 1001, nil, "cat /data/private 2>&1"); !strings.Contains(got, "Permission denied") {
+		t.Errorf("another user: %q", got)
+	}
+	// Another user that is in the group gets at it, and what it makes is the group's.
+	if got := in(4711, volumes.GroupOnRootMismatch, 1001, 1001, []uint32{4711}, "cat /data/private; echo two >>/data/private; echo >/data/new; stat -c '%a %u:%g' /data /data/private; stat -c %g /data/new"); got != "one\n2777 0:4711\n660 1000:4711\n4711\n" {
+		t.Errorf("with fsGroup: %q", got)
+	}
+	// What comes later is given to it only by those who always do that.
+	in(0, "", 1000, 1000, nil, "umask 077; echo three >/data/later")
+	if got := in(4711, volumes.GroupOnRootMismatch, 1001, 1001, []uint32{4711}, "cat /data/later 2>&1"); !strings.Contains(got, "Permission denied") {
+		t.Errorf("OnRootMismatch: %q", got)
+	}
+	if got := in(4711, volumes.GroupAlways, 1001, 1001, []uint32{4711}, "cat /data/private /data/later"); got != "one\ntwo\nthree\n" {
+		t.Errorf("Always: %q", got)
+	}
+}

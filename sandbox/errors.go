@@ -14,6 +14,7 @@ var (
 	ErrNotRunning   = errors.New("pod is not running")
 	ErrPaused       = errors.New("pod is paused")
 	ErrNoVolume     = errors.New("the pod has no such volume")
+	ErrClaimInUse   = errors.New("claim is in use")
 	ErrBusy         = errors.New("pod has running programs")
 	ErrBadRecord    = errors.New("bad record")
 	ErrUnsafeRoot   = errors.New("unsafe directory")

@@ -19,7 +19,7 @@ import (
 )
 
 // Volumes on the disk are in the pod's state directory, made when the pod is
-// created and removed with it. Volumes in memory are mounted in the pause's mount
+// created and removed with it, but for claims (claims_linux.go). Volumes in memory are mounted in the pause's mount
 // namespace, as /dev/shm is, when they are first needed. Both outlive containers.
 
 // stateOf is where a pod has what is not to be on a tmpfs: volumes and logs.
@@ -131,7 +131,7 @@ func (b *build) volumeStep() steps.Step {
 		Name: "volumes",
 		Text: "make the volumes that are on the disk, and check those that are the host's",
 		Back: "remove them",
-		Do:   func(context.Context) error { return b.rt.makeVolumes(b.rec) },
+		Do:   func(ctx context.Context) error { return b.rt.makeVolumes(ctx, b.rec) },
 		Undo: b.noted(func(ctx context.Context) error {
 			if b.rec.State != Created {
 				return nil // they were there before
@@ -141,7 +141,7 @@ func (b *build) volumeStep() steps.Step {
 	}
 }
 
-func (rt *Runtime) makeVolumes(rec *record) error {
+func (rt *Runtime) makeVolumes(ctx context.Context, rec *record) error {
 	for _, v := range rec.Spec.Volumes {
 		var f *os.File
 		var err error
@@ -150,13 +150,20 @@ func (rt *Runtime) makeVolumes(rec *record) error {
 			continue
 		case v.HostPath != nil:
 			f, err = v.HostPath.Open()
+		case v.Claim != nil:
+			f, err = makeClaim(ctx, rec, v)
+			if err == nil {
+				err = v.ApplyFSGroup(ctx, f)
+			}
 		default:
 			f, err = rt.makeVolume(rec, v)
+		}
+		if f != nil {
+			f.Close()
 		}
 		if err != nil {
 			return fmt.Errorf("volume %s: %w", v.Name, err)
 		}
-		f.Close()
 	}
 	return nil
 }
@@ -213,7 +220,13 @@ func (e *Entry) volume(ctx context.Context, v volumes.Volume, unsafeSubPath stri
 		}
 		return cloneBeneath(root, unsafeSubPath)
 	}
-	root, err := v.Make(volumesOf(e.rec))
+	var root *os.File
+	var err error
+	if v.Claim != nil {
+		root, err = makeClaim(ctx, e.rec, v)
+	} else {
+		root, err = v.Make(volumesOf(e.rec))
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -12,9 +12,9 @@ import (
 	"github.com/podbox/podbox/internal/mnt"
 )
 
-// Make makes the directory of a disk volume, or of files on the disk, in parent,
+// Make makes the directory of a disk volume, a claim, or files on the disk, in parent,
 // which must exist and where only the caller may write. It returns an O_PATH
-// handle of it. A disk volume is for everybody (mode 0777), files are for
+// handle of it. A disk volume or a claim is for everybody (mode 0777), files are for
 // everybody to read (0755); FSGroup adds what it adds with the kubelet. A
 // directory that is there already has been made whole and stays as it is. What an
 // interrupted call leaves is hidden, and is Remove's or the next call's.
@@ -34,12 +34,12 @@ func (v Volume) Make(parent string) (*os.File, error) {
 }
 
 func (v Volume) makeIn(parent dir) (*os.File, error) {
-	if f, err := parent.handle(v.Name); !errors.Is(err, fs.ErrNotExist) {
+	if f, err := parent.handle(v.DirName()); !errors.Is(err, fs.ErrNotExist) {
 		return f, err
 	}
-	// No volume has a name with a dot. The directory gets its own name when
+	// No volume has a name that begins with a dot. The directory gets its own name when
 	// it has its mode, so that who finds it finds it whole.
-	hidden := "." + v.Name
+	hidden := "." + v.DirName()
 	if err := parent.mkdir(hidden, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, err
 	}
@@ -52,10 +52,10 @@ func (v Volume) makeIn(parent dir) (*os.File, error) {
 	if err := d.own(uint32(os.Geteuid()), gid, mode); err != nil {
 		return nil, err
 	}
-	if err := parent.move(hidden, parent, v.Name); err != nil {
+	if err := parent.move(hidden, parent, v.DirName()); err != nil {
 		return nil, err
 	}
-	return parent.handle(v.Name)
+	return parent.handle(v.DirName())
 }
 
 // root returns group and mode of the directory that a volume is.

@@ -6,6 +6,8 @@
 // a mount can be made of, never as a path:
 //
 //   - a disk volume is a directory: [Volume.Make], [Remove]
+//   - a claim is a directory that outlives pods: [Volume.Make],
+//     [Volume.ApplyFSGroup], [Remove]
 //   - a memory volume is a tmpfs that is attached nowhere and ends with its last
 //     user: [Volume.NewTmpfs]
 //   - a host path is what the administrator says, checked by the handle that is

@@ -115,12 +115,14 @@ func parseSize(s string) (int64, error) {
 }
 
 // String returns the volume as Parse reads it. Of Files, which Parse does not know,
-// it shows no contents.
+// it shows no contents; nor does Parse know claims.
 func (v Volume) String() string {
 	s := v.Name + ":" + v.Kind()
 	switch {
 	case v.Memory != nil && v.Memory.Size != 0:
 		s += ",size=" + formatSize(v.Memory.Size)
+	case v.Claim != nil:
+		s += "=" + v.Claim.Name
 	case v.HostPath != nil:
 		s += "=" + v.HostPath.Path
 		if v.HostPath.Type != PathAny {

@@ -2,22 +2,14 @@ package volumes
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"os"
 
 	"golang.org/x/sys/unix"
 )
 
-const (
-	// maxNested is how deep Usage and ApplyFSGroup go: each level costs an open
-	// file.
-	maxNested = 500
-	// maxLinked is how many files with several names Usage remembers.
-	maxLinked = 1 << 18
-)
+// maxLinked is how many files with several names Usage remembers.
+const maxLinked = 1 << 18
 
 // Usage returns how many bytes of the disk are taken by the directory that is at
 // path, with all below it, as du(1) counts: blocks rather than lengths, a file with
@@ -80,64 +72,4 @@ func (c *counter) entry(d dir, name string) (enter bool, err error) {
 	}
 	c.bytes += blocks(&st)
 	return isDir, nil
-}
-
-// walk calls entry for each entry of d, and of the directories below that entry says
-// to enter; after, unless it is nil, is called for each of those when that is done.
-// What is gone meanwhile, or something else, or a mount, is passed over. It goes on
-// after ErrTooDeep, which it returns in the end.
-func walk(ctx context.Context, d dir, entry func(d dir, name string) (enter bool, err error), after func(d dir) error) error {
-	return walkDir(ctx, d, 1, entry, after)
-}
-
-func walkDir(ctx context.Context, d dir, depth int, entry func(d dir, name string) (bool, error), after func(d dir) error) (deep error) {
-	for {
-		// Not all at once: there may be millions.
-		names, err := d.Readdirnames(1000)
-		for _, name := range names {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			enter, err := entry(d, name)
-			if err != nil {
-				return err
-			}
-			if !enter {
-				continue
-			}
-			err = enterDir(ctx, d, name, depth, entry, after)
-			if errors.Is(err, ErrTooDeep) {
-				deep = err
-			} else if err != nil {
-				return err
-			}
-		}
-		if err == io.EOF || errors.Is(err, fs.ErrNotExist) {
-			return deep
-		}
-		if err != nil {
-			return err
-		}
-	}
-}
-
-func enterDir(ctx context.Context, d dir, name string, depth int, entry func(d dir, name string) (bool, error), after func(d dir) error) error {
-	if depth == maxNested {
-		return ErrTooDeep
-	}
-	sub, err := d.open(name)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) || errors.Is(err, ErrBusy) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer sub.Close()
-	if err := walkDir(ctx, sub, depth+1, entry, after); err != nil {
-		return err
-	}
-	if after != nil {
-		return after(sub)
-	}
-	return nil
 }

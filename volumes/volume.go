@@ -9,7 +9,7 @@ import (
 )
 
 // A Volume says what a volume shall be, in Kubernetes' words. At most one of
-// Disk, Memory, HostPath and Files is given; with none it is a disk volume.
+// Disk, Memory, HostPath, Files and Claim is given; with none it is a disk volume.
 type Volume struct {
 	// Name is an RFC 1123 label.
 	Name     string    `json:"name"`
@@ -17,10 +17,13 @@ type Volume struct {
 	Memory   *Memory   `json:"memory,omitempty"`
 	HostPath *HostPath `json:"hostPath,omitempty"`
 	Files    *Files    `json:"files,omitempty"`
+	Claim    *Claim    `json:"claim,omitempty"`
 	// FSGroup is a group that gets access to all of the volume, and to which
 	// belongs what is made in it. Nil: nothing of this. A host path cannot
 	// have it: what is there keeps its owners.
 	FSGroup *uint32 `json:"fsGroup,omitempty"`
+	// FSGroupPolicy says when what is in a volume already is given to FSGroup.
+	FSGroupPolicy GroupPolicy `json:"fsGroupPolicy,omitempty"`
 }
 
 // Disk is an empty directory on the disk.
@@ -29,6 +32,22 @@ type Disk struct {
 	// here enforces it: who leads the pod may measure, by Usage, and act.
 	Size int64 `json:"size,omitempty"`
 }
+
+// Claim is a directory on the disk that has a name of its own and outlives pods: it is
+// there for the next that claims it, with all that is in it. Several pods may have it
+// at once.
+type Claim struct {
+	// Name is an RFC 1123 subdomain.
+	Name string `json:"name"`
+}
+
+// A GroupPolicy is Kubernetes' fsGroupChangePolicy.
+type GroupPolicy string
+
+const (
+	GroupAlways         GroupPolicy = "Always" // what an empty one means
+	GroupOnRootMismatch GroupPolicy = "OnRootMismatch"
+)
 
 // Memory is an empty tmpfs.
 type Memory struct {
@@ -87,7 +106,7 @@ type File struct {
 	GID *uint32 `json:"gid,omitempty"`
 }
 
-// Kind returns disk, memory, hostpath or files.
+// Kind returns disk, memory, hostpath, files or claim.
 func (v Volume) Kind() string {
 	switch {
 	case v.Memory != nil:
@@ -96,8 +115,19 @@ func (v Volume) Kind() string {
 		return "hostpath"
 	case v.Files != nil:
 		return "files"
+	case v.Claim != nil:
+		return "claim"
 	}
 	return "disk"
+}
+
+// DirName returns the name of the directory that Make makes in its parent: the
+// volume's own or, of a claim, that of the claim.
+func (v Volume) DirName() string {
+	if v.Claim != nil {
+		return v.Claim.Name
+	}
+	return v.Name
 }
 
 // InMemory reports whether the volume is a tmpfs, for NewTmpfs, and not a
@@ -121,7 +151,7 @@ func (v Volume) validate() error {
 	for _, k := range []struct {
 		given bool
 		name  string
-	}{{v.Disk != nil, "disk"}, {v.Memory != nil, "memory"}, {v.HostPath != nil, "hostPath"}, {v.Files != nil, "files"}} {
+	}{{v.Disk != nil, "disk"}, {v.Memory != nil, "memory"}, {v.HostPath != nil, "hostPath"}, {v.Files != nil, "files"}, {v.Claim != nil, "claim"}} {
 		if k.given {
 			kinds = append(kinds, k.name)
 		}
@@ -133,6 +163,12 @@ func (v Volume) validate() error {
 		return err
 	}
 	switch {
+	case v.FSGroupPolicy != "" && v.FSGroupPolicy != GroupAlways && v.FSGroupPolicy != GroupOnRootMismatch:
+		return invalid("fsGroupPolicy", string(v.FSGroupPolicy), "want Always or OnRootMismatch")
+	case v.FSGroupPolicy != "" && v.FSGroup == nil:
+		return invalid("fsGroupPolicy", string(v.FSGroupPolicy), "want none without fsGroup")
+	case v.Claim != nil:
+		return v.Claim.validate()
 	case v.Disk != nil:
 		return v.Disk.validate()
 	case v.Memory != nil:
@@ -146,6 +182,18 @@ func (v Volume) validate() error {
 	}
 	return nil
 }
+
+func (c *Claim) validate() error {
+	for label := range strings.SplitSeq(c.Name, ".") {
+		if !isLabel(label) || len(c.Name) > maxClaimName {
+			return invalid("claim", c.Name, "want an RFC 1123 subdomain: at most 253 of a-z, 0-9, - and .")
+		}
+	}
+	return nil
+}
+
+// maxClaimName is Kubernetes' limit, which leaves room for the dot of a hidden name.
+const maxClaimName = 253
 
 func (d *Disk) validate() error {
 	if d.Size != 0 && d.Size < minSize {
