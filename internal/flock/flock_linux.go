@@ -71,6 +71,17 @@ func isBusy(err error) bool {
 	return ok && pe.Err == unix.EWOULDBLOCK
 }
 
+// Share makes an exclusive lock a shared one. There is a moment between the two in which
+// another holder may come: its error is unix.EWOULDBLOCK then, and the lock is gone.
+func (l *Lock) Share() error {
+	for {
+		err := unix.Flock(int(l.f.Fd()), Shared|unix.LOCK_NB)
+		if err != unix.EINTR {
+			return os.NewSyscallError("flock", err)
+		}
+	}
+}
+
 // Close releases the lock. It may be called again.
 func (l *Lock) Close() error {
 	if l == nil || l.f == nil {
