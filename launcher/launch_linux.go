@@ -96,7 +96,7 @@ func (l *launch) prepare() (err error) {
 	if err := newMountThread(); err != nil || l.inside != nil {
 		return err
 	}
-	l.root, err = openRootfs(spec, &l.proc)
+	l.root, err = openRootfs(l)
 	return err
 }
 

@@ -22,6 +22,12 @@ type Options struct {
 	IO
 	// ID is what hooks are told that the container is called.
 	ID string
+	// Root, unless it is nil, makes the container's root, a mount that is attached
+	// nowhere, instead of Spec.Root.Path, which says nothing then but what hooks are
+	// told. It is called while the pod is being entered, on a thread in the calling
+	// process's mount namespace, with the container's user namespace, or nil if it has
+	// none of its own. The launcher closes the mount. Its devices are dead.
+	Root func(userns *os.File) (*os.File, error)
 	// Detached lets the program outlive the calling process. Otherwise it is
 	// killed when that ends.
 	Detached bool

@@ -18,7 +18,7 @@ func (r *rootfs) mount(m *mount, entry *sandbox.Entry, ns *namespaces) error {
 	if _, is := below(m.dest, "/proc"); is && r.proc.target != nil {
 		return fmt.Errorf("%w: /proc is mounted last", ErrNotSupported)
 	}
-	if m.bind {
+	if m.bind || m.fstype == overlayType {
 		dir, err := isDir(m.tree)
 		if err != nil {
 			return err

@@ -91,6 +91,9 @@ func (p *mount) checkNew() error {
 		return fmt.Errorf("option idmap: %w but of a bind mount", ErrNotSupported)
 	case p.isCgroup() && len(p.options) > 0:
 		return fmt.Errorf("option %s: %w of the container's own cgroup", p.options[0].Key, ErrNotSupported)
+	case p.fstype == overlayType:
+		_, err := p.overlay()
+		return err
 	case p.fstype == "proc" && p.propagation != 0:
 		return fmt.Errorf("propagation: %w of a mount of proc", ErrNotSupported)
 	}

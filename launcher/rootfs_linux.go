@@ -53,15 +53,23 @@ func (r *rootfs) close() {
 }
 
 // openRootfs clones what a container has of the host.
-func openRootfs(spec *specs.Spec, proc *procfs) (_ *rootfs, err error) {
-	r := &rootfs{spec: spec, ids: mapping(spec), proc: proc}
+func openRootfs(l *launch) (_ *rootfs, err error) {
+	r := &rootfs{spec: l.spec, ids: l.ids, proc: &l.proc}
 	defer func() {
 		if err != nil {
 			r.close()
 		}
 	}()
-	if r.root, err = cloneRoot(spec); err != nil {
-		return nil, fmt.Errorf("root.path %q: %w", spec.Root.Path, err)
+	if l.opts.Root != nil {
+		r.root, err = l.opts.Root(l.userns)
+	} else if r.root, err = cloneRoot(l.spec.Root.Path); err != nil {
+		err = fmt.Errorf("root.path %q: %w", l.spec.Root.Path, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err = r.ownRoot(); err != nil {
+		return nil, err
 	}
 	return r, r.open()
 }
@@ -77,6 +85,12 @@ func (r *rootfs) open() error {
 			return err
 		}
 		r.mounts = append(r.mounts, m)
+		if m.fstype == overlayType {
+			if m.tree, err = m.newOverlay(); err != nil {
+				return fmt.Errorf("mount %s: %w", m.dest, err)
+			}
+			continue
+		}
 		if !m.bind || m.fstype == VolumeType {
 			continue
 		}
@@ -87,18 +101,20 @@ func (r *rootfs) open() error {
 	return nil
 }
 
-// cloneRoot returns the root directory as a mount of its own. Devices in it are
-// dead: those that a container has are made for it in /dev.
-func cloneRoot(spec *specs.Spec) (*os.File, error) {
-	f, err := os.OpenFile(spec.Root.Path, unix.O_PATH|unix.O_DIRECTORY, 0)
+// cloneRoot returns the root directory as a mount of its own.
+func cloneRoot(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return nil, errors.Unwrap(err)
 	}
 	defer f.Close()
-	root, err := mnt.CloneFile(f, true)
-	if err != nil {
-		return nil, err
-	}
+	return mnt.CloneFile(f, true)
+}
+
+// ownRoot makes the root, with all that is mounted in it, the container's own. Devices in
+// it are dead: those that a container has are made for it in /dev.
+func (r *rootfs) ownRoot() error {
+	root, spec := r.root, r.spec
 	// What is mounted in it from now on is nobody else's.
 	how := uint64(unix.MS_PRIVATE)
 	if rootPropagation(spec) == unix.MS_SLAVE {
@@ -109,7 +125,7 @@ func cloneRoot(spec *specs.Spec) (*os.File, error) {
 		attrs.Add(unix.MOUNT_ATTR_RDONLY, 0)
 	}
 	var st unix.Statfs_t
-	err = os.NewSyscallError("fstatfs", unix.Fstatfs(int(root.Fd()), &st))
+	err := os.NewSyscallError("fstatfs", unix.Fstatfs(int(root.Fd()), &st))
 	if err == nil {
 		err = mnt.Set(root, true, attrs, how)
 	}
@@ -119,10 +135,9 @@ func cloneRoot(spec *specs.Spec) (*os.File, error) {
 		err = mnt.Set(root, false, mnt.Attrs{Clear: unix.MOUNT_ATTR_RDONLY}, 0)
 	}
 	if err != nil {
-		root.Close()
-		return nil, err
+		return fmt.Errorf("root: %w", err)
 	}
-	return root, nil
+	return nil
 }
 
 func rootPropagation(spec *specs.Spec) uint64 {
