@@ -16,13 +16,12 @@ import (
 
 	"go.podman.io/image/v5/docker/reference"
 	"go.podman.io/image/v5/pkg/tlsclientconfig"
+
+	"github.com/podbox/podbox/image"
 )
 
-// Sizes, in bytes, of what registries are asked for besides layers.
-const (
-	maxManifest = 4 << 20
-	maxConfig   = 8 << 20
-)
+// maxManifest is how large anything but a layer or a configuration may be, in bytes.
+const maxManifest = image.MaxManifest
 
 // A client is how one registry is talked to. Above it is a library that knows what to
 // ask; it has the patience, and says what is not to be done.

@@ -9,6 +9,8 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/podbox/podbox/image"
 )
 
 // wantedPlatform returns the platform that s names, or the host's.
@@ -57,26 +59,32 @@ func listed(words []string) string {
 }
 
 // check looks at an image before any of its layers is fetched.
-func check(image v1.Image, wanted ocispec.Platform, chosen bool) error {
-	m, err := image.Manifest()
+func check(img v1.Image, wanted ocispec.Platform, chosen bool) error {
+	m, err := img.Manifest()
 	if err != nil {
 		return fmt.Errorf("manifest: %w: %w", ErrInvalid, err)
 	}
-	if m.Config.Size > maxConfig {
-		return fmt.Errorf("configuration: %w: %d bytes, more than %d", ErrTooLarge, m.Config.Size, maxConfig)
+	if m.Config.Size > image.MaxConfig {
+		return fmt.Errorf("configuration: %w: %d bytes, more than %d", ErrTooLarge, m.Config.Size, image.MaxConfig)
 	}
 	for _, l := range m.Layers {
 		if l.Size < 0 {
 			return fmt.Errorf("layer %s: %w: size %d", l.Digest, ErrInvalid, l.Size)
 		}
 	}
-	config, err := image.ConfigFile()
+	config, err := img.ConfigFile()
 	if err != nil {
 		return fmt.Errorf("configuration: %w", err)
 	}
-	has := ocispec.Platform{OS: config.OS, Architecture: config.Architecture, Variant: config.Variant}
-	if !chosen && has.Architecture != "" && !platforms.OnlyStrict(wanted).Match(platforms.Normalize(has)) {
-		return fmt.Errorf("%w: %s is wanted, there is %s", ErrPlatform, platforms.Format(wanted), platforms.Format(has))
+	has := image.Platform{OS: config.OS, Architecture: config.Architecture, Variant: config.Variant}
+	if !chosen && has.Architecture != "" && !isFor(has, wanted) {
+		return fmt.Errorf("%w: %s is wanted, there is %s", ErrPlatform, platforms.Format(wanted), has)
 	}
 	return nil
+}
+
+// isFor reports whether an image is for a platform.
+func isFor(has image.Platform, wanted ocispec.Platform) bool {
+	p := ocispec.Platform{OS: has.OS, Architecture: has.Architecture, Variant: has.Variant}
+	return platforms.OnlyStrict(wanted).Match(platforms.Normalize(p))
 }

@@ -119,12 +119,9 @@ func Resolve(ctx context.Context, ref Reference, opts Options) (*Remote, error) 
 	}
 	var errs []error
 	for _, s := range sources {
-		r, err := s.resolve(ctx, ref, opts.withDefaults())
+		r, err := s.resolve(ctx, ref, opts.withDefaults(), "")
 		if err == nil {
 			return r, nil
-		}
-		if s.mirror {
-			err = fmt.Errorf("mirror %s: %w", s.ref, err)
 		}
 		errs = append(errs, err)
 		if ctx.Err() != nil {
@@ -154,8 +151,21 @@ type several struct {
 func (s *several) Error() string   { return s.text }
 func (s *several) Unwrap() []error { return s.errs }
 
-// resolve asks one source.
-func (s *source) resolve(ctx context.Context, ref Reference, opts Options) (*Remote, error) {
+// resolve asks one source. An image whose manifest has the digest known is not looked
+// at: whoever asks has it.
+func (s *source) resolve(ctx context.Context, ref Reference, opts Options, known string) (*Remote, error) {
+	r, err := s.ask(ctx, opts, known)
+	if err != nil && s.mirror {
+		return nil, fmt.Errorf("mirror %s: %w", s.ref, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	r.Reference = ref
+	return r, nil
+}
+
+func (s *source) ask(ctx context.Context, opts Options, known string) (*Remote, error) {
 	c, err := s.client(opts)
 	if err != nil {
 		return nil, err
@@ -165,12 +175,11 @@ func (s *source) resolve(ctx context.Context, ref Reference, opts Options) (*Rem
 		return nil, err
 	}
 	for i, auth := range auths {
-		r, rerr := c.find(ctx, s, auth, opts)
-		if rerr == nil {
-			r.Reference = ref
+		r, ferr := c.find(ctx, s, auth, opts, known)
+		if ferr == nil {
 			return r, nil
 		}
-		err = c.explain(rerr)
+		err = c.explain(ferr)
 		if i+1 < len(auths) && errors.Is(err, ErrDenied) {
 			continue
 		}
@@ -180,7 +189,7 @@ func (s *source) resolve(ctx context.Context, ref Reference, opts Options) (*Rem
 	return nil, err
 }
 
-func (c *client) find(ctx context.Context, s *source, auth authn.Authenticator, opts Options) (*Remote, error) {
+func (c *client) find(ctx context.Context, s *source, auth authn.Authenticator, opts Options, known string) (*Remote, error) {
 	asked, err := s.name(c.insecure)
 	if err != nil {
 		return nil, err
@@ -218,6 +227,9 @@ func (c *client) find(ctx context.Context, s *source, auth authn.Authenticator, 
 	r.Digest = desc.Digest.String()
 	if r.Image, err = desc.Image(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	if r.Digest == known {
+		return r, nil
 	}
 	return r, check(r.Image, wanted, r.Index != "")
 }

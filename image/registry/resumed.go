@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -23,6 +24,12 @@ type resumed struct {
 	whole  bool  // the server knows no ranges
 }
 
+// A brokenError is about a layer that did not come, or not all of it.
+type brokenError struct{ err error }
+
+func (e *brokenError) Error() string { return e.err.Error() }
+func (e *brokenError) Unwrap() error { return e.err }
+
 // enough is how much must have been read for a failure to count as the first one again.
 const enough = 1 << 20
 
@@ -33,15 +40,20 @@ func (r *resumed) Read(p []byte) (int, error) {
 		if err == io.EOF && r.length >= 0 && r.at < r.length {
 			err = io.ErrUnexpectedEOF
 		}
-		if err == nil || err == io.EOF || r.req.Context().Err() != nil || !passes(err) {
+		switch {
+		case err == nil || err == io.EOF:
 			return n, err
+		case r.req.Context().Err() != nil:
+			return n, context.Cause(r.req.Context())
+		case !passes(err):
+			return n, &brokenError{err}
 		}
 		if r.at-r.since >= enough {
 			r.failed = 0
 		}
 		r.since = r.at
 		if err := r.again(err); err != nil {
-			return n, err
+			return n, &brokenError{err}
 		}
 		if n > 0 {
 			return n, nil
