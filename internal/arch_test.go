@@ -79,6 +79,10 @@ var rules = []rule{{
 	places: []string{"netns", "internal/testenv"},
 	reason: "netns is what the others know of links, addresses and routes",
 }, {
+	what:   []string{"github.com/google/nftables", "github.com/google/nftables/expr", "github.com/google/nftables/binaryutil", "github.com/mdlayher/netlink"},
+	places: []string{"netns", "internal/testenv"},
+	reason: "there is one table, and one package that knows what is in it",
+}, {
 	what:   []string{"github.com/vishvananda/netns"},
 	places: nil,
 	reason: "its New and NewNamed are not atomic and leave the thread changed: see internal/nsthread",

@@ -1,17 +1,14 @@
 package netns
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"time"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
-	"github.com/podbox/podbox/internal/proc"
 	"github.com/podbox/podbox/internal/spawn"
 )
 
@@ -48,39 +45,18 @@ func disconnect(index int, link string) (func(), error) {
 		return nil, err
 	}
 	defer s.Close()
-	high, err := spawn.DupHigh(s.GetFd())
-	if err != nil {
-		return nil, err
-	}
-	defer high.Close()
-
 	req := nl.NewNetlinkRequest(unix.RTM_DELLINK, unix.NLM_F_ACK)
 	info := nl.NewIfInfomsg(unix.AF_UNSPEC)
 	info.Index = int32(index)
 	req.AddData(info)
 	msg := req.Serialize()
 
-	var p spawn.Program
-	// Nothing of ours may stay open in the child: not a lock, not the pipe
-	// whose end somebody waits for.
-	if err := p.Files([]int{int(high.Fd())}); err != nil {
-		return nil, err
-	}
-	p.Call("close_range", unix.SYS_CLOSE_RANGE, 1, uintptr(^uint32(0)), 0)
-	p.Call("send", unix.SYS_SENDTO, 0, spawn.Pointer(&p, &msg[0]), uintptr(len(msg)), 0, 0, 0)
-	child, err := p.Detach(0)
+	wait, err := detached(s.GetFd(), func(p *spawn.Program) {
+		p.Call("send", unix.SYS_SENDTO, 0, spawn.Pointer(p, &msg[0]), uintptr(len(msg)), 0, 0, 0)
+	})
 	if err != nil {
 		return nil, err
 	}
-	done := make(chan struct{})
-	wait := func() { <-done }
-	go func() {
-		defer close(done)
-		defer child.PidFD.Close()
-		proc.Wait(context.Background(), child.PidFD)
-		proc.Reap(child.PidFD)
-		runtime.KeepAlive(&p)
-	}()
 
 	deadline := time.Now().Add(disconnectTime)
 	for linkIndex(link) == index {

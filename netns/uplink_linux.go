@@ -1,0 +1,149 @@
+package netns
+
+import (
+	"bytes"
+	"errors"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/google/nftables"
+	"golang.org/x/sys/unix"
+)
+
+// Uplinks are links of the host, by IP version, that forward for the sake of pods
+// only. What answers a pod, or is sent to a port that it publishes, comes in by such a
+// link, and the kernel forwards what comes in by a link only if that is told to. The
+// host shall not thereby become a router for others: Rules guard these links.
+type Uplinks struct {
+	V4 []string `json:"v4,omitempty"`
+	V6 []string `json:"v6,omitempty"`
+}
+
+const conf4 = "/proc/sys/net/ipv4/conf/"
+
+// FindUplinks returns the links that would have to be told to forward, and those
+// that known or another installation's rules have as such already. Of a host that is
+// a router by its owner's will there are none.
+func FindUplinks(known Uplinks) (Uplinks, error) {
+	others, err := guardedByOthers("")
+	if err != nil {
+		return Uplinks{}, err
+	}
+	v4, err := findUplinks(conf4, "forwarding", append(known.V4, others.V4...))
+	if err != nil {
+		return Uplinks{}, err
+	}
+	v6, err := findUplinks(conf6, "force_forwarding", append(known.V6, others.V6...))
+	return Uplinks{v4, v6}, err
+}
+
+// findUplinks looks below a directory of sysctls for links whose switch is off, or
+// that are known.
+func findUplinks(conf, name string, known []string) ([]string, error) {
+	if on(conf + "all/forwarding") {
+		return nil, nil
+	}
+	links, err := os.ReadDir(conf)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) { // no IPv6
+			err = nil
+		}
+		return nil, err
+	}
+	var found []string
+	for _, l := range links {
+		link := l.Name()
+		switch {
+		case link == "all" || link == "default" || link == "lo" || strings.HasPrefix(link, linkPrefix):
+		case !on(conf+link+"/"+name) || slices.Contains(known, link):
+			found = append(found, link)
+		}
+	}
+	return found, nil
+}
+
+// on reports whether a switch is on. One that there is not is off.
+func on(sysctl string) bool {
+	b, err := os.ReadFile(sysctl)
+	return err == nil && string(bytes.TrimSpace(b)) != "0"
+}
+
+// Forward tells the links to forward. The rules that guard them are there already.
+// Before Linux 6.17 IPv6 has no switch for a link; then Connect turns that of the
+// host on.
+func (u Uplinks) Forward() error { return u.set("1") }
+
+// Stop tells the links not to forward any more, except those that another
+// installation's rules guard, and all if the host has become a router meanwhile.
+// table is that of the installation that ends.
+func (u Uplinks) Stop(table string) error {
+	others, err := guardedByOthers(table)
+	if err != nil {
+		return err
+	}
+	mine := func(conf string, all, theirs []string) []string {
+		if on(conf + "all/forwarding") {
+			return nil
+		}
+		return slices.DeleteFunc(slices.Clone(all), func(l string) bool { return slices.Contains(theirs, l) })
+	}
+	return Uplinks{mine(conf4, u.V4, others.V4), mine(conf6, u.V6, others.V6)}.set("0")
+}
+
+func (u Uplinks) set(value string) error {
+	var errs []error
+	set := func(path string) {
+		if err := setSysctl(path, value); !errors.Is(err, fs.ErrNotExist) { // the link is gone
+			errs = append(errs, err)
+		}
+	}
+	for _, l := range u.V4 {
+		set(conf4 + l + "/forwarding")
+	}
+	for _, l := range u.V6 {
+		set(conf6 + l + "/force_forwarding")
+	}
+	return errors.Join(errs...)
+}
+
+// guardedByOthers returns the links that tables of installations other than that of
+// the given table guard.
+func guardedByOthers(table string) (Uplinks, error) {
+	c := new(nftables.Conn)
+	tables, err := c.ListTablesOfFamily(nftables.TableFamilyINet)
+	if err != nil {
+		return Uplinks{}, Rules{Table: table}.wrap("look beside", err)
+	}
+	var u Uplinks
+	for _, t := range tables {
+		if t.Name == table || t.Name != DefaultTable && !strings.HasPrefix(t.Name, DefaultTable+"-") {
+			continue
+		}
+		sets := newBatch(t).sets
+		for family, links := range map[string]*[]string{"4": &u.V4, "6": &u.V6} {
+			elems, err := c.GetSetElements(sets["uplinks"+family])
+			if errors.Is(err, unix.ENOENT) {
+				continue // gone meanwhile
+			}
+			if err != nil {
+				return Uplinks{}, Rules{Table: t.Name}.wrap("read", err)
+			}
+			for _, e := range elems {
+				*links = append(*links, unix.ByteSliceToString(e.Key))
+			}
+		}
+	}
+	return u, nil
+}
+
+// Silent returns the links of the host's default routes by which answers to pods do
+// not come in: they are younger than the rules.
+func Silent() []string {
+	link := defaultLink()
+	if link == "" || on(conf4+link+"/forwarding") {
+		return nil
+	}
+	return []string{link}
+}
