@@ -12,6 +12,15 @@ import (
 	"github.com/podbox/podbox/internal/names"
 )
 
+// Image returns the image with an ID, without its names. ErrNotFound.
+func (s *Store) Image(id string) (*Image, error) {
+	hex, err := Hex(id)
+	if err != nil {
+		return nil, err
+	}
+	return s.readNamed(hex, nil)
+}
+
 // Find returns the image with a name, with a digest (of its configuration or of its
 // manifest: sha256:…, NAME@sha256:…), or with an ID that begins so. ErrNotFound,
 // ErrAmbiguous.

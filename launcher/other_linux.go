@@ -18,6 +18,8 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/podbox/podbox/internal/mnt"
+	"github.com/podbox/podbox/internal/nsthread"
 	"github.com/podbox/podbox/internal/proc"
 	"github.com/podbox/podbox/internal/spawn"
 	"github.com/podbox/podbox/sandbox"
@@ -33,6 +35,8 @@ type Other struct {
 	Dir string
 	// Hook is the command that calls Joined: see Patch.
 	Hook []string
+
+	root *os.File // of the container, if it was made
 }
 
 // volumesAnnotation carries the mounts of a pod's volumes to Joined: a runtime can
@@ -58,7 +62,19 @@ func (o Other) launch(ctx context.Context, pod *sandbox.Sandbox, spec *specs.Spe
 	case opts.Init != nil:
 		return nil, fmt.Errorf("an init: %w by another runtime", ErrNotSupported)
 	}
-	if err := findProgram(spec); err != nil {
+	root, err := o.openRoot(spec, opts)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	if opts.Root != nil {
+		o.root = root
+		own, place := *spec, *spec.Root
+		place.Path = filepath.Join(o.Dir, "rootfs")
+		own.Root = &place
+		spec = &own
+	}
+	if err := findProgram(root, spec); err != nil {
 		return nil, err
 	}
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
@@ -112,7 +128,7 @@ func (o Other) runtime() *runc.Runc {
 }
 
 func (o Other) create(ctx context.Context, id string, opts *runc.CreateOpts) error {
-	err := o.runtime().Create(ctx, id, o.Dir, opts)
+	err := o.inSight(func() error { return o.runtime().Create(ctx, id, o.Dir, opts) })
 	if err == nil {
 		return nil
 	}
@@ -120,6 +136,48 @@ func (o Other) create(ctx context.Context, id string, opts *runc.CreateOpts) err
 		err = fmt.Errorf("%w: %s", err, why)
 	}
 	return errors.Join(err, o.remove(id))
+}
+
+// openRoot opens the container's root, or makes it.
+func (o Other) openRoot(spec *specs.Spec, opts Options) (*os.File, error) {
+	if opts.Root == nil {
+		return os.OpenFile(spec.Root.Path, unix.O_PATH|unix.O_DIRECTORY, 0)
+	}
+	var userns *os.File
+	if ids := mapping(spec); ids.some() {
+		// The runtime makes another one; what counts are the numbers.
+		var err error
+		if err = nsthread.Do(func() error {
+			userns, err = newUserNamespace(ids)
+			return err
+		}); err != nil {
+			return nil, err
+		}
+		defer userns.Close()
+	}
+	return opts.Root(userns)
+}
+
+// inSight starts the runtime where it sees the container's root, if that was made: in a
+// mount namespace that goes with the container's, so that the host has no mount and a
+// crash leaves none.
+func (o Other) inSight(start func() error) error {
+	if o.root == nil {
+		return start()
+	}
+	place := filepath.Join(o.Dir, "rootfs")
+	if err := os.Mkdir(place, 0o700); err != nil {
+		return err
+	}
+	return nsthread.Do(func() error {
+		if err := copyMounts(); err != nil {
+			return err
+		}
+		if err := mnt.Attach(o.root, place); err != nil {
+			return err
+		}
+		return start() // a child has the namespaces of the thread that makes it
+	})
 }
 
 // lastError returns what the runtime has written to its log.
@@ -227,12 +285,7 @@ func (o Other) writeBundle(pod *sandbox.Sandbox, spec *specs.Spec) error {
 
 // findProgram returns a *spawn.ExecError if there is no such program in the
 // container's root: runtimes tell that in words only.
-func findProgram(spec *specs.Spec) error {
-	root, err := os.OpenFile(spec.Root.Path, unix.O_PATH|unix.O_DIRECTORY, 0)
-	if err != nil {
-		return err
-	}
-	defer root.Close()
+func findProgram(root *os.File, spec *specs.Spec) error {
 	for _, path := range searchPaths(spec.Process) {
 		f, err := openIn(root, path, unix.O_PATH, 0)
 		if err == nil {

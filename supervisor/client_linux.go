@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/podbox/podbox/image"
 	"github.com/podbox/podbox/internal/guardian"
 	"github.com/podbox/podbox/internal/memfd"
 	"github.com/podbox/podbox/internal/nsthread"
@@ -61,7 +62,7 @@ type wireError struct {
 // sentinels are the errors that keep their identity on the way.
 var sentinels = map[string]error{
 	"notFound": ErrNotFound, "notRunning": ErrNotRunning, "running": ErrRunning,
-	"podNotFound": sandbox.ErrNotFound, "podNotRunning": sandbox.ErrNotRunning, "podPaused": sandbox.ErrPaused, "noVolume": sandbox.ErrNoVolume, "invalid": sandbox.ErrInvalid,
+	"podNotFound": sandbox.ErrNotFound, "podNotRunning": sandbox.ErrNotRunning, "podPaused": sandbox.ErrPaused, "noVolume": sandbox.ErrNoVolume, "noImage": image.ErrNotFound, "corrupt": image.ErrCorrupt, "invalid": sandbox.ErrInvalid,
 	"notSupported": sandbox.ErrNotSupported, "deadline": context.DeadlineExceeded,
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/podbox/podbox/image"
 	"github.com/podbox/podbox/internal/proc"
 	"github.com/podbox/podbox/launcher"
 	"github.com/podbox/podbox/sandbox"
@@ -222,7 +223,7 @@ func (k *keeper) again(after time.Duration) bool {
 // isFinal reports whether a start that failed will fail again. A pod whose pause was
 // killed may be healed.
 func isFinal(err error) bool {
-	for _, final := range []error{sandbox.ErrInvalid, sandbox.ErrNotSupported, sandbox.ErrNoVolume, sandbox.ErrNotFound, ErrNotFound} {
+	for _, final := range []error{sandbox.ErrInvalid, sandbox.ErrNotSupported, sandbox.ErrNoVolume, sandbox.ErrNotFound, ErrNotFound, image.ErrNotFound} {
 		if errors.Is(err, final) {
 			return true
 		}

@@ -262,6 +262,12 @@ func (c *Container) Exec(ctx context.Context, change func(*specs.Spec) error, op
 	if err != nil {
 		return nil, err
 	}
+	if r.Spec.Image != "" {
+		// Where change finds the container's files.
+		root := *spec.Root
+		root.Path = fmt.Sprintf("/proc/%d/root", r.Process.PID)
+		spec.Root = &root
+	}
 	process := *spec.Process
 	process.Terminal, process.ConsoleSize = false, nil
 	spec.Process = &process

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -205,7 +206,11 @@ func newRootfs(t testing.TB) string {
 	return dir
 }
 
+// shell runs a script in a root directory, or on an image, given by its ID.
 func shell(rootfs, script string) Spec {
+	if strings.HasPrefix(rootfs, "sha256:") {
+		return Spec{Image: rootfs, OCI: launcher.Default("", "/bin/sh", "-c", script), DefaultSeccomp: true}
+	}
 	return Spec{OCI: launcher.Default(rootfs, "/bin/sh", "-c", script), DefaultSeccomp: true}
 }
 

@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"path"
 	"slices"
+	"strings"
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/podbox/podbox/image"
 	"github.com/podbox/podbox/internal/names"
 	"github.com/podbox/podbox/sandbox"
 )
@@ -38,6 +40,15 @@ type Spec struct {
 	// OCI is what to run, for package launcher. Its cgroup is set when it is
 	// started: one of its own, in the pod's.
 	OCI *specs.Spec `json:"oci"`
+	// Image is the ID of an image in the store (see Images) that has the container's
+	// root, instead of OCI.Root.Path, which is empty then. Each time the container is
+	// started its files are as in the image. Those of before are there until then, or
+	// until the container is removed.
+	Image string `json:"image,omitempty"`
+	// ImageVolumes are paths in the root where a container on an image has a directory
+	// of its own, which is removed with it, not when it is started again: at first
+	// with what the image has there. Where OCI mounts something it has none.
+	ImageVolumes []string `json:"imageVolumes,omitempty"`
 	// DefaultSeccomp gives the container, each time it is started, the default
 	// filter of system calls for its capabilities.
 	DefaultSeccomp bool `json:"defaultSeccomp,omitempty"`
@@ -184,12 +195,26 @@ func (s *Spec) Validate() error {
 		return invalid("container name", s.Name, "want an RFC 1123 label: at most 63 of a-z, 0-9 and -, beginning and ending with a letter or digit")
 	case s.OCI == nil || s.OCI.Process == nil:
 		return invalid("container", s.Name, "want a program to run")
+	case s.Image != "" && (s.OCI.Root == nil || s.OCI.Root.Path != ""):
+		return invalid("image", s.Image, "want a root with an empty path")
+	case s.Image == "" && len(s.ImageVolumes) > 0:
+		return invalid("image volume", s.ImageVolumes[0], "want an image")
 	case s.OCI.Linux != nil && s.OCI.Linux.CgroupsPath != "":
 		return invalid("linux.cgroupsPath", s.OCI.Linux.CgroupsPath, "want none: it is in the pod's cgroup")
 	case s.StopSignal < 0 || s.StopSignal > 64:
 		return invalid("stop signal", fmt.Sprint(int(s.StopSignal)), "want a number up to 64")
 	case s.Log.MaxSize < 0 || s.Log.MaxFiles < 0:
 		return invalid("log", fmt.Sprint(s.Log.MaxSize, s.Log.MaxFiles), "want no negative bounds")
+	}
+	if s.Image != "" {
+		if _, err := image.Hex(s.Image); err != nil {
+			return fmt.Errorf("image: %w", err)
+		}
+	}
+	for _, v := range s.ImageVolumes {
+		if !path.IsAbs(v) || path.Clean(v) == "/" || strings.ContainsRune(v, 0) {
+			return invalid("image volume", v, "want an absolute path, not the root's")
+		}
 	}
 	if s.PIDOf != "" && !names.IsLabel(s.PIDOf) {
 		return invalid("PID namespace of container", s.PIDOf, "want its name")

@@ -65,6 +65,9 @@ func (c *Container) launch(ctx context.Context, r *record, opts launcher.Options
 		return nil, err
 	}
 	opts.ID = r.ID
+	if err := c.onImage(ctx, r, spec, &opts); err != nil {
+		return nil, err
+	}
 	if r.Spec.Runtime != "" {
 		return c.launchOther(ctx, r, spec, opts)
 	}
@@ -220,7 +223,8 @@ func (p *Pod) Run(ctx context.Context, spec Spec, streams launcher.IO) (*Foregro
 	f.Process, err = c.launch(ctx, r, launcher.Options{IO: streams, Born: func(proc.Identity) error { return await() }})
 	if merr := await(); merr != nil {
 		// There was no container, or another one.
-		return nil, errors.Join(fmt.Errorf("create container %q in %v: %w", r.Spec.Name, p, merr), c.clean(context.WithoutCancel(ctx), r))
+		ctx = context.WithoutCancel(ctx)
+		return nil, errors.Join(fmt.Errorf("create container %q in %v: %w", r.Spec.Name, p, merr), c.clean(ctx, r), c.removeState(ctx, r.ID))
 	}
 	if err != nil {
 		return nil, errors.Join(err, c.discard(r))
@@ -277,6 +281,9 @@ func (c *Container) discard(r *record) error {
 	err := c.clean(ctx, r)
 	if log, lerr := c.logPath(); lerr == nil && r.Background {
 		err = errors.Join(err, removeLogs(log))
+	}
+	if err == nil && r.Spec.Image != "" {
+		err = c.removeState(ctx, r.ID)
 	}
 	if err != nil {
 		return err
