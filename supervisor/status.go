@@ -49,6 +49,11 @@ type Status struct {
 	Init       bool        `json:"init,omitempty"`
 	Stdin      bool        `json:"stdin,omitempty"`
 	Runtime    string      `json:"runtime,omitempty"`
+
+	// Image is the name of the image that the container is on, as it was given, or its
+	// ID. ImageID is what it stood for.
+	Image   string `json:"image,omitempty"`
+	ImageID string `json:"imageID,omitempty"`
 }
 
 // Status looks at the container.
@@ -77,6 +82,9 @@ func (c *Container) status(r *record) *Status {
 		Started: r.Started, Finished: r.Finished, ExitCode: r.ExitCode, OOM: r.OOM, Restarts: r.Restarts, Next: r.Next,
 		Background: r.Background, Restart: r.Spec.Restart.withDefaults().Policy, Spec: r.Spec.shown(), Cgroup: c.group(r),
 		StopSignal: unix.SignalName(stopSignal(r)), Init: r.Spec.Init, Stdin: r.Spec.Stdin, Runtime: r.Spec.Runtime,
+	}
+	if s.Image, s.ImageID = r.Spec.About.Image, r.Spec.Image; s.Image == "" {
+		s.Image = s.ImageID
 	}
 	if r.Background {
 		s.Log, _ = c.logPath()

@@ -1,14 +1,10 @@
 package main
 
 import (
-	"fmt"
-	"strconv"
-	"strings"
-
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
-	"github.com/podbox/podbox/sandbox"
+	"github.com/podbox/podbox/image"
 	"github.com/podbox/podbox/supervisor"
 )
 
@@ -41,17 +37,5 @@ which is restarted if its policy says so.`,
 	return cmd
 }
 
-// parseSignal reads KILL, SIGKILL, sigkill or 9.
-func parseSignal(s string) (unix.Signal, error) {
-	if n, err := strconv.Atoi(s); err == nil && n > 0 && n <= 64 {
-		return unix.Signal(n), nil
-	}
-	name := strings.ToUpper(s)
-	if !strings.HasPrefix(name, "SIG") {
-		name = "SIG" + name
-	}
-	if sig := unix.SignalNum(name); sig != 0 {
-		return sig, nil
-	}
-	return 0, fmt.Errorf("signal %q: %w: want a name such as TERM or a number up to 64", s, sandbox.ErrInvalid)
-}
+// parseSignal reads KILL, SIGKILL, sigkill, 9 or RTMIN+3.
+func parseSignal(s string) (unix.Signal, error) { return image.ParseSignal(s) }

@@ -126,7 +126,9 @@ func printContainers(cmd *cobra.Command, list []containerRow, wide bool) error {
 			if r.PID != 0 {
 				pid = fmt.Sprint(r.PID)
 			}
-			if r.Spec.Root != nil {
+			if r.Image != "" {
+				root = r.Image
+			} else if r.Spec.Root != nil {
 				root = r.Spec.Root.Path
 			}
 			user := r.Spec.Process.User

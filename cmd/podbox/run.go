@@ -17,24 +17,31 @@ import (
 func (a *app) run() *cobra.Command {
 	var f runFlags
 	cmd := &cobra.Command{
-		Use:   "run [flags] POD -- COMMAND [ARG...]",
+		Use:   "run [flags] POD [-- COMMAND [ARG...]]",
 		Short: "Run a container in a pod",
-		Long: `Run a container in a pod: a program with a name, a record and, with --rootfs, a
-root of its own and the usual isolation. It shares the pod's network, IPC objects,
+		Long: `Run a container in a pod: a program with a name, a record and, with --image or
+--rootfs, a root of its own and the usual isolation. It shares the pod's network, IPC objects,
 /dev/shm, volumes and host name with the pod's other containers.
 
 In the foreground the container has podbox's streams and ends with podbox; the exit
 status is the program's own, as with podbox exec. With -d it runs in the background:
 podbox prints its ID, and one small supervisor for all such containers of the pod
-writes their logs and restarts them.`,
-		Example: `  podbox run --rm --rootfs /srv/alpine web -- /bin/sh -c 'ip addr'
+writes their logs and restarts them.
+
+An image says itself what is run, as which user, with which environment, in which
+directory; a COMMAND takes the place of its command, and --entrypoint of its
+entrypoint too. It is fetched if it is not here. Each time the container is started
+its files are as in the image; its anonymous volumes stay until it is removed.`,
+		Example: `  podbox run -d --name cache --image redis:8 web
+  podbox run -it --rm --image alpine web -- sh
+  podbox run --rm --rootfs /srv/alpine web -- /bin/sh -c 'ip addr'
   podbox run -it --rm --rootfs /srv/alpine web -- sh
   podbox run -d --name db --restart always -v data:/var/lib/redis --rootfs /srv/redis web -- redis-server
   podbox run -d --memory 256m --cpus 0.5 --read-only --tmpfs /tmp --rootfs /srv/app web -- /app`,
 		Args:              podAndCommand("run"),
 		ValidArgsFunction: a.podThenCommand,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			spec, err := f.spec(cmd.Flags(), args[1:])
+			spec, err := f.spec(cmd.Context(), a, cmd.Flags(), args[1:])
 			if err != nil {
 				return err
 			}
@@ -78,7 +85,7 @@ func podAndCommand(verb string) cobra.PositionalArgs {
 		if dash := cmd.ArgsLenAtDash(); dash > 1 || dash == 0 {
 			return fmt.Errorf("%s: want one POD before --", verb)
 		}
-		if len(args) < 1 || len(args) < 2 && !cmd.Flags().Changed("bundle") {
+		if len(args) < 1 || len(args) < 2 && !cmd.Flags().Changed("bundle") && !cmd.Flags().Changed("image") {
 			return fmt.Errorf("%s: want POD -- COMMAND", verb)
 		}
 		return nil

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -29,9 +30,11 @@ import (
 type runFlags struct {
 	detach, remove, interactive, tty, init, readOnly, privileged bool
 
-	name, rootfs, image, bundle, workdir, user, restart, backoff, pid, stopSignal, umask, runtime, cpuset string
+	name, rootfs, image, pull, bundle, workdir, user, restart, backoff, pid, stopSignal, umask, runtime, cpuset string
 
 	env, volumes, tmpfs, devices, capAdd, capDrop, securityOpts, ulimits, labels, groups, uidMaps, gidMaps []string
+
+	entrypoint *string // nil: not given
 
 	logSize  string
 	logFiles int
@@ -48,7 +51,12 @@ func (f *runFlags) add(cmd *cobra.Command) {
 	fl.StringVar(&f.name, "name", "", "`name` of the container in the pod (default the first 12 digits of its ID)")
 	fl.StringVar(&f.rootfs, "rootfs", "", "`directory` that is the container's root (default the host's filesystem)")
 	fl.StringVar(&f.bundle, "bundle", "", "OCI bundle: a `directory` with a config.json that says all")
-	fl.StringVar(&f.image, "image", "", "")
+	fl.StringVar(&f.image, "image", "", "`name`, or ID, of an image that has the container's root and says how it is run")
+	fl.StringVar(&f.pull, "pull", pullMissing, "fetch the image: missing, always or `never`")
+	fl.Func("entrypoint", "run this instead of the image's entrypoint and command: a `word`, or words as JSON", func(s string) error {
+		f.entrypoint = &s
+		return nil
+	})
 	fl.StringArrayVarP(&f.env, "env", "e", nil, "set `NAME=VALUE`, or NAME to the value that podbox has")
 	fl.StringVarP(&f.workdir, "workdir", "w", "", "working `directory` (default / in a root of its own)")
 	fl.StringVarP(&f.user, "user", "u", "", "run as `USER[:GROUP]`, names of the root's or numbers")
@@ -77,7 +85,7 @@ func (f *runFlags) add(cmd *cobra.Command) {
 	fl.StringVar(&f.runtime, "runtime", "", "have another OCI `runtime` run it: runc, crun or a path")
 	f.limits.add(fl)
 	fl.StringVar(&f.cpuset, "cpuset-cpus", "", "`CPUs` to run on, such as 0-1,4")
-	_ = fl.MarkHidden("image")
+	_ = cmd.RegisterFlagCompletionFunc("pull", cobra.FixedCompletions([]string{pullMissing, pullAlways, pullNever}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("restart", cobra.FixedCompletions([]string{"never", "on-failure", "always"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("pid", cobra.FixedCompletions([]string{"private", "pod", "host", "container:"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.MarkFlagDirname("rootfs")
@@ -97,7 +105,7 @@ const defaultPIDs = 2048
 func (f *limitFlags) add(fl *pflag.FlagSet) {
 	fl.StringVar(&f.memory, "memory", "", "most memory to use, as a `size` such as 256m")
 	fl.StringVar(&f.cpus, "cpus", "", "most CPU time to use, as a `number` of CPUs such as 0.5")
-	fl.Int64Var(&f.pids, "pids-limit", 0, "most processes and threads to have; -1 for any number (default of a container with --rootfs 2048)")
+	fl.Int64Var(&f.pids, "pids-limit", 0, "most processes and threads to have; -1 for any number (default of a container with a root of its own 2048)")
 }
 
 func (f *limitFlags) limits() (l sandbox.Limits, err error) {
@@ -128,10 +136,7 @@ func parseSize(flag, s string) (int64, error) {
 }
 
 // spec turns the flags into a Spec, as far as nothing of the pod is needed.
-func (f *runFlags) spec(fl *pflag.FlagSet, args []string) (s supervisor.Spec, err error) {
-	if f.image != "" {
-		return s, fmt.Errorf("--image: %w", sandbox.ErrNotSupported)
-	}
+func (f *runFlags) spec(ctx context.Context, a *app, fl *pflag.FlagSet, args []string) (s supervisor.Spec, err error) {
 	if err := f.check(fl); err != nil {
 		return s, err
 	}
@@ -160,17 +165,23 @@ func (f *runFlags) spec(fl *pflag.FlagSet, args []string) (s supervisor.Spec, er
 		s.OCI, err = readBundle(f.bundle, args)
 		return s, err
 	}
-	if f.rootfs == "" {
-		s.OCI, err = f.onHost(args)
-	} else {
-		s.DefaultSeccomp = true
+	s.DefaultSeccomp = f.ownRoot()
+	switch {
+	case f.image != "":
+		s.OCI, err = f.onImage(ctx, a, args, &s)
+	case f.rootfs != "":
 		s.OCI, err = f.inRoot(args, &s)
+	default:
+		s.OCI, err = f.onHost(args)
 	}
 	if err != nil {
 		return s, err
 	}
 	return s, f.common(fl, s.OCI)
 }
+
+// ownRoot reports whether the container has a root of its own that is no bundle's.
+func (f *runFlags) ownRoot() bool { return f.rootfs != "" || f.image != "" }
 
 // check refuses flags that mean nothing together.
 func (f *runFlags) check(fl *pflag.FlagSet) error {
@@ -182,17 +193,24 @@ func (f *runFlags) check(fl *pflag.FlagSet) error {
 			return fmt.Errorf("%s: %w: it is for containers in the background, with -d", name, sandbox.ErrInvalid)
 		}
 	}
-	for _, name := range []string{"rootfs", "bundle", "name"} {
+	for _, name := range []string{"rootfs", "image", "bundle", "name"} {
 		// Such as of a shell's variable that is not set.
 		if flag := fl.Lookup(name); flag.Changed && flag.Value.String() == "" {
 			return fmt.Errorf("--%s \"\": %w: empty", name, sandbox.ErrInvalid)
 		}
 	}
+	for _, name := range []string{"pull", "entrypoint"} {
+		if f.image == "" && f.bundle == "" && fl.Changed(name) {
+			return fmt.Errorf("--%s: %w: it is for an image, with --image", name, sandbox.ErrInvalid)
+		}
+	}
 	form, acted := "--rootfs", alwaysActed
 	switch {
+	case f.rootfs != "" && f.image != "":
+		return fmt.Errorf("--rootfs, --image: %w: want one of them", sandbox.ErrInvalid)
 	case f.bundle != "":
 		form, acted = "--bundle", append([]string{"bundle", "init"}, alwaysActed...)
-	case f.rootfs == "":
+	case !f.ownRoot():
 		form, acted = "", append(hostActed, alwaysActed...)
 	default:
 		return nil
@@ -207,7 +225,7 @@ func (f *runFlags) check(fl *pflag.FlagSet) error {
 			err = fmt.Errorf("--bundle: %w: its config.json says what --%s would", sandbox.ErrInvalid, flag.Name)
 			return
 		}
-		err = fmt.Errorf("--%s: %w: it is for a root of its own, with --rootfs", flag.Name, sandbox.ErrInvalid)
+		err = fmt.Errorf("--%s: %w: it is for a root of its own, with --image or --rootfs", flag.Name, sandbox.ErrInvalid)
 	})
 	return err
 }
@@ -251,31 +269,35 @@ func (f *runFlags) inRoot(args []string, s *supervisor.Spec) (*specs.Spec, error
 		}
 		o.Process.Cwd = f.workdir
 	}
-	o.Process.Terminal = f.tty
 	home, err := lookUpIn(root, f.user, &o.Process.User)
 	if err != nil {
 		return nil, err
 	}
 	env := newEnv(o.Process.Env)
 	env.set("HOME", home)
-	if f.tty {
+	return o, f.isolate(o, s, env)
+}
+
+// isolate sets what keeps a program in a root of its own apart, and its environment.
+func (f *runFlags) isolate(o *specs.Spec, s *supervisor.Spec, env *env) (err error) {
+	if o.Process.Terminal = f.tty; f.tty {
 		env.set("TERM", "xterm")
 		o.Process.ConsoleSize = terminalSize()
 	}
 	if err := env.setAll(f.env); err != nil {
-		return nil, err
+		return err
 	}
 	o.Process.Env = env.list
 	if o.Linux.UIDMappings, o.Linux.GIDMappings, err = f.idMaps(); err != nil {
-		return nil, err
+		return err
 	}
 	if len(o.Linux.UIDMappings) > 0 {
 		o.Linux.Namespaces = append(o.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
 	}
 	if err := f.security(o, s); err != nil {
-		return nil, err
+		return err
 	}
-	return o, f.addDevices(o)
+	return f.addDevices(o)
 }
 
 // common is what both have.
@@ -308,7 +330,7 @@ func (f *runFlags) common(fl *pflag.FlagSet, o *specs.Spec) error {
 	if fl.Changed("oom-score-adj") {
 		o.Process.OOMScoreAdj = &f.oomScore
 	}
-	if f.rootfs != "" && !fl.Changed("pids-limit") {
+	if f.ownRoot() && !fl.Changed("pids-limit") {
 		f.limits.pids = defaultPIDs
 	}
 	limits, err := f.limits.limits()
@@ -368,8 +390,8 @@ func (f *runFlags) settle(pod *supervisor.Pod, s *supervisor.Spec) error {
 	kind, name, _ := strings.Cut(f.pid, ":")
 	path := ""
 	switch {
-	case f.pid == "" || f.pid == "private" && f.rootfs != "":
-		if f.pid == "" && f.rootfs != "" {
+	case f.pid == "" || f.pid == "private" && f.ownRoot():
+		if f.pid == "" && f.ownRoot() {
 			shared, err := pod.Shares(sandbox.PID)
 			if err != nil {
 				return err

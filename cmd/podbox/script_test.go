@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -20,6 +21,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/podbox/podbox/cmd/internal/kubecli"
+	"github.com/podbox/podbox/image"
+	"github.com/podbox/podbox/image/ingest"
 )
 
 // The main thread is what /proc/self shows of a process. Held by the main
@@ -80,6 +83,9 @@ var unprivileged = []string{"completion", "kube", "nonroot", "version"}
 //	gone PID             wait until a process has ended
 //	rootfs DIR           make a root directory for containers: BusyBox in /bin, the
 //	                     user ann of groups ann and staff
+//	image NAME DIR [CONFIG]
+//	                     make an image of a root directory, to be run as the JSON in
+//	                     a file says
 //	talk listen ADDR TEXT, talk dial ADDR, talk mq NAME TEXT
 //	                     a TCP server that says one thing, its client, and
 //	                     a sender to a POSIX message queue
@@ -118,6 +124,7 @@ func TestScript(t *testing.T) {
 			"signal": signalCmd,
 			"gone":   gone,
 			"rootfs": rootfsCmd,
+			"image":  imageCmd,
 		},
 	})
 }
@@ -243,6 +250,18 @@ func gone(ts *testscript.TestScript, neg bool, args []string) {
 func rootfsCmd(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, neg || len(args) != 1, "rootfs DIR")
 	ts.Check(makeRootfs(ts.MkAbs(args[0])))
+}
+
+func imageCmd(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg || len(args) < 2 || len(args) > 3, "image NAME DIR [CONFIG]")
+	store, err := image.Open(filepath.Join(ts.Getenv("STATE"), "images"))
+	ts.Check(err)
+	var config image.Config
+	if len(args) == 3 {
+		ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[2])), &config))
+	}
+	_, err = ingest.ImportDir(context.Background(), store, ts.MkAbs(args[1]), config, ingest.Options{Names: args[:1]})
+	ts.Check(err)
 }
 
 // busybox is the static one of Debian's busybox-static.

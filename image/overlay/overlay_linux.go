@@ -198,16 +198,16 @@ func explain(fs int, err error) error {
 	return fmt.Errorf("%w: %s", err, strings.TrimSpace(string(buf[2:n]))) // after "e "
 }
 
-// names are what short calls directories: each byte that neither a path nor the list of
-// lower directories has a meaning for.
-var names = func() (list []string) {
+// shortNames returns what short calls directories: each byte that neither a path nor the
+// list of lower directories has a meaning for.
+func shortNames() (list []string) {
 	for c := byte(1); c < 0xff; c++ {
 		if !strings.ContainsRune("/.:,\\", rune(c)) {
 			list = append(list, string([]byte{c}))
 		}
 	}
 	return list
-}()
+}
 
 // maxShort is how many names of one byte, with colons between them, are short enough.
 const maxShort = maxString / 2
@@ -224,6 +224,7 @@ func short(o Options, lower []string) (m *os.File, err error) {
 		return nil, err
 	}
 	defer links.Close()
+	names := shortNames()
 	for i, path := range lower {
 		// A descriptor has another thread's name in /proc/self, but not another number.
 		if err := unix.Symlinkat(path, int(links.Fd()), names[i]); err != nil {

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/podbox/podbox/cmd/internal/twin"
+	"github.com/podbox/podbox/image"
 	"github.com/podbox/podbox/internal/spawn"
 	"github.com/podbox/podbox/netns"
 	"github.com/podbox/podbox/sandbox"
@@ -88,6 +89,10 @@ func Hint(err error) string {
 		return "podbox rm -f finishes that"
 	case errors.Is(err, sandbox.ErrNotRunning):
 		return "podbox start brings it up, unless its state says otherwise"
+	case errors.Is(err, image.ErrNotFound):
+		return "podbox image pull fetches it"
+	case errors.Is(err, image.ErrCorrupt):
+		return "podbox image rm removes it, podbox image pull fetches it anew"
 	case errors.Is(err, supervisor.ErrNotFound):
 		return "podbox ps -a lists the containers there are"
 	case errors.Is(err, supervisor.ErrExists):
