@@ -32,27 +32,58 @@ func (p Publication) withoutTCP() Publication {
 	return p
 }
 
+// forget looks at all connections of both families at once, which takes the kernel as
+// long as to look at those of one, and once more only if there is any to be forgotten.
 func forget(p Publication, own bool) error {
-	for family, pod := range p.addrs() {
-		if !slices.ContainsFunc(p.Ports, func(q Port) bool { return q.WithDefaults().reaches(pod) }) {
+	var filters []netlink.CustomConntrackFilter
+	for _, pod := range p.addrs() {
+		if slices.ContainsFunc(p.Ports, func(q Port) bool { return q.WithDefaults().reaches(pod) }) {
+			filters = append(filters, &flows{ports: p.Ports, pod: pod, own: own, local: make(map[netip.Addr]bool)})
+		}
+	}
+	if len(filters) == 0 {
+		return nil
+	}
+	const both = unix.AF_UNSPEC
+	all, err := again(func() ([]*netlink.ConntrackFlow, error) {
+		return netlink.ConntrackTableList(netlink.ConntrackTable, both)
+	})
+	if err != nil {
+		return fmt.Errorf("look for connections: %w", err)
+	}
+	found := make(map[uint8]bool) // by family
+	for _, flow := range all {
+		for _, f := range filters {
+			found[flow.FamilyType] = found[flow.FamilyType] || f.MatchConntrackFlow(flow)
+		}
+	}
+	for family, any := range found {
+		if !any {
 			continue
 		}
-		inet := netlink.InetFamily(unix.AF_INET)
-		if family == "6" {
-			inet = unix.AF_INET6
-		}
-		f := &flows{ports: p.Ports, pod: pod, own: own, local: make(map[netip.Addr]bool)}
-		var err error
-		for range 5 { // the table changes while it is read
-			if _, err = netlink.ConntrackDeleteFilters(netlink.ConntrackTable, inet, f); !errors.Is(err, netlink.ErrDumpInterrupted) {
-				break
-			}
-		}
-		if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
-			return fmt.Errorf("forget connections to %s: %w", pod, err)
+		_, err := again(func() (uint, error) {
+			return netlink.ConntrackDeleteFilters(netlink.ConntrackTable, netlink.InetFamily(family), filters...)
+		})
+		if err != nil {
+			return fmt.Errorf("forget connections: %w", err)
 		}
 	}
 	return nil
+}
+
+// again repeats what reads the table of connections if that has changed meanwhile, but
+// not for ever: then what has been read must do.
+func again[T any](f func() (T, error)) (T, error) {
+	for range 5 {
+		if v, err := f(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return v, err
+		}
+	}
+	v, err := f()
+	if errors.Is(err, netlink.ErrDumpInterrupted) {
+		err = nil
+	}
+	return v, err
 }
 
 // flows matches connections to published ports: those that go to the pod, if own is
@@ -67,7 +98,7 @@ type flows struct {
 // MatchConntrackFlow is called for each connection that the kernel knows.
 func (f *flows) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool {
 	to, from := addrOf(flow.Forward.DstIP), addrOf(flow.Reverse.SrcIP)
-	if (from == f.pod) != f.own {
+	if to.Is4() != f.pod.Is4() || (from == f.pod) != f.own {
 		return false
 	}
 	for _, p := range f.ports {

@@ -1,6 +1,9 @@
 package netns
 
-import "net/netip"
+import (
+	"net/netip"
+	"strings"
+)
 
 // Rules are the nftables of one installation: a table of family inet, which nobody
 // else writes to. It has the same few rules however many pods there are; what is
@@ -46,3 +49,8 @@ func (p Publication) addrs() map[string]netip.Addr {
 // DefaultTable is the table of the installation that has the default directory. Others
 // have names that begin with it and a dash.
 const DefaultTable = "podbox"
+
+// isOurs reports whether a table is that of some installation.
+func isOurs(table string) bool {
+	return table == DefaultTable || strings.HasPrefix(table, DefaultTable+"-")
+}

@@ -118,7 +118,7 @@ func guardedByOthers(table string) (Uplinks, error) {
 	}
 	var u Uplinks
 	for _, t := range tables {
-		if t.Name == table || t.Name != DefaultTable && !strings.HasPrefix(t.Name, DefaultTable+"-") {
+		if t.Name == table || !isOurs(t.Name) {
 			continue
 		}
 		sets := newBatch(t).sets
