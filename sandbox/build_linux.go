@@ -120,20 +120,24 @@ func (b *build) createPlan() []steps.Step {
 	if !b.rec.wired() {
 		return append(plan, b.upPlan()...)
 	}
-	return append(plan, b.upPlan(steps.Step{
+	take := []steps.Step{{
 		Name: "address",
 		Text: "take " + b.wantedAddress(),
 		Back: "give the addresses back",
 		Do:   b.takeAddress,
 		Undo: b.noted(func(context.Context) error { return b.rt.releaseAddress(b.rec) }),
-	})...)
+	}}
+	if len(b.rec.Spec.Ports) > 0 {
+		take = append(take, b.claimStep(true))
+	}
+	return append(plan, b.upPlan(take...)...)
 }
 
-// upPlan is everything from a record to a running pod. What address does, if it is
-// given, and the kernel's work on the namespaces go on at the same time.
-func (b *build) upPlan(address ...steps.Step) []steps.Step {
+// upPlan is everything from a record to a running pod. What is taken, if anything, and
+// the kernel's work on the namespaces go on at the same time.
+func (b *build) upPlan(take ...steps.Step) []steps.Step {
 	spec := &b.rec.Spec
-	plan := append([]steps.Step{b.cloneStep()}, address...)
+	plan := append([]steps.Step{b.cloneStep()}, take...)
 	if len(spec.Volumes) > 0 {
 		plan = append(plan, b.volumeStep())
 	}
@@ -147,6 +151,9 @@ func (b *build) upPlan(address ...steps.Step) []steps.Step {
 	}, b.pauseStep())
 	if spec.owns(Net) {
 		plan = append(plan, b.wireStep())
+	}
+	if len(spec.Ports) > 0 {
+		plan = append(plan, b.publishStep())
 	}
 	if len(spec.Sysctls) > 0 {
 		plan = append(plan, b.sysctlStep())
@@ -203,9 +210,12 @@ func (b *build) wireStep() steps.Step {
 	link := b.rec.link()
 	return steps.Step{
 		Name: "wire",
-		Text: fmt.Sprintf("connect %s of the pod to pbx… of the host; addresses, routes, neighbours; forwarding on for the link", netns.Interface),
+		Text: fmt.Sprintf("connect %s of the pod to pbx… of the host; addresses, routes, neighbours; forwarding on for the link; the host's rules, if they are missing", netns.Interface),
 		Back: "remove the link",
-		Do: func(context.Context) error {
+		Do: func(ctx context.Context) error {
+			if err := b.rt.ensureRules(ctx); err != nil {
+				return err
+			}
 			// Of a pause that died the link may still be there.
 			if err := b.rt.disconnect(b.rec); err != nil {
 				return err
@@ -272,13 +282,13 @@ func (b *build) makeRecord(ctx context.Context) error {
 	return fmt.Errorf("%s: vanishes", dir)
 }
 
-func (b *build) unmakeRecord(context.Context) error {
+func (b *build) unmakeRecord(ctx context.Context) error {
 	dir := b.rt.podDir(b.rec.ID)
 	if b.lock == nil {
 		return nil // it was never made
 	}
 	if b.failure == nil {
-		return errors.Join(b.rt.removeParent(), os.RemoveAll(dir))
+		return errors.Join(b.rt.removeParent(), os.RemoveAll(dir), b.rt.dropRules(ctx))
 	}
 	b.rec.State, b.rec.Error = Broken, b.failure.Error()
 	return b.rec.write(dir)

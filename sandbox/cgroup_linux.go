@@ -3,6 +3,7 @@ package sandbox
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -24,8 +25,13 @@ func parentGroup(root string) string {
 	if root == DefaultRoot {
 		return "/podbox"
 	}
+	return "/podbox-" + rootHash(root)
+}
+
+// rootHash tells installations apart where names must be short.
+func rootHash(root string) string {
 	sum := sha256.Sum256([]byte(root))
-	return fmt.Sprintf("/podbox-%x", sum[:4])
+	return hex.EncodeToString(sum[:4])
 }
 
 // Cgroup returns the path of the pod's cgroup, from the root of each hierarchy. A

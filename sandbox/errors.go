@@ -15,6 +15,7 @@ var (
 	ErrPaused       = errors.New("pod is paused")
 	ErrNoVolume     = errors.New("the pod has no such volume")
 	ErrClaimInUse   = errors.New("claim is in use")
+	ErrNoPort       = errors.New("the pod does not publish the port")
 	ErrBusy         = errors.New("pod has running programs")
 	ErrBadRecord    = errors.New("bad record")
 	ErrUnsafeRoot   = errors.New("unsafe directory")

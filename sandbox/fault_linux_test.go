@@ -27,27 +27,29 @@ type trial struct {
 var trials = []trial{
 	{"create", "create", func(*testing.T, *Runtime) {}},
 	{"start stopped", "start", func(t *testing.T, rt *Runtime) {
-		create(t, rt, Spec{Name: "p"})
+		create(t, rt, trialSpec)
 		do1(t, rt, "stop")
 	}},
 	{"start with dead pause", "start", func(t *testing.T, rt *Runtime) {
-		killPause(t, create(t, rt, Spec{Name: "p"}))
+		killPause(t, create(t, rt, trialSpec))
 	}},
 	{"heal", "start", func(t *testing.T, rt *Runtime) {
-		s := create(t, rt, Spec{Name: "p"})
+		s := create(t, rt, trialSpec)
 		joinPod(t, s, "sleep", "1000")
 		killPause(t, s)
 	}},
 	{"stop", "stop", func(t *testing.T, rt *Runtime) {
-		joinPod(t, create(t, rt, Spec{Name: "p"}), "sleep", "1000")
+		joinPod(t, create(t, rt, trialSpec), "sleep", "1000")
 	}},
 	{"remove", "remove", func(t *testing.T, rt *Runtime) {
-		joinPod(t, create(t, rt, Spec{Name: "p"}), "sleep", "1000")
+		joinPod(t, create(t, rt, trialSpec), "sleep", "1000")
 	}},
 	{"remove stopped", "remove", func(t *testing.T, rt *Runtime) {
-		create(t, rt, Spec{Name: "p"})
+		create(t, rt, trialSpec)
 		do1(t, rt, "stop")
 	}},
+	{"publish", "publish", func(t *testing.T, rt *Runtime) { create(t, rt, trialSpec) }},
+	{"unpublish", "unpublish", func(t *testing.T, rt *Runtime) { create(t, rt, trialSpec) }},
 }
 
 func do1(t *testing.T, rt *Runtime, verb string) {
@@ -89,7 +91,7 @@ func failStep(t *testing.T, tt trial, n int) (last bool) {
 	left = n
 	err := verbs[tt.verb](context.Background(), rt, "p")
 	if left > 0 {
-		if err != nil || n < 4 {
+		if err != nil || n < 3 {
 			t.Errorf("without a fault after %d steps: %v", n-1, err)
 		}
 		left = 0
@@ -97,6 +99,11 @@ func failStep(t *testing.T, tt trial, n int) (last bool) {
 		return true
 	}
 	left = 0
+	if tt.verb == "publish" { // as if it had not been tried
+		if s, err := rt.Open("p"); err != nil || len(info(t, s).Ports) != len(trialSpec.Ports) {
+			t.Errorf("after a fault in %s the record has other ports", at)
+		}
+	}
 	if !errors.Is(err, errInjected) || !strings.Contains(err.Error(), "step "+at) {
 		t.Errorf("%s: error %v", at, err)
 	}
@@ -167,7 +174,7 @@ func killStep(t *testing.T, tt trial, n int) (last bool) {
 	tt.prepare(t, rt)
 	out, err := child(rt.root, tt.verb, "p", n).CombinedOutput()
 	if err == nil {
-		if n < 4 {
+		if n < 3 {
 			t.Errorf("killed before %d steps only", n-1)
 		}
 		clear1(t, rt)

@@ -51,6 +51,9 @@ func (b *build) startPlan() ([]steps.Step, error) {
 			Do:   b.reclaimAddress,
 		})
 	}
+	if len(rec.Spec.Ports) > 0 {
+		plan = append(plan, b.claimStep(false))
+	}
 	if rec.State == Stopped {
 		return append(plan, b.upPlan()...), nil
 	}
@@ -58,10 +61,14 @@ func (b *build) startPlan() ([]steps.Step, error) {
 	if err == nil { // the pause lives
 		if !rec.wired() || netns.Routed(rec.Address, rec.link()) {
 			pidfd.Close()
-			return nil, nil
+			return b.reloadPlan()
 		}
 		b.pause = &newborn{identity: rec.Pause, pidfd: pidfd, gate: nil}
-		return append(plan, b.rewireStep()), nil
+		plan = append(plan, b.rewireStep())
+		if len(rec.Spec.Ports) > 0 {
+			plan = append(plan, b.publishStep())
+		}
+		return plan, nil
 	}
 	if !errors.Is(err, proc.ErrGone) {
 		return nil, err
@@ -91,10 +98,31 @@ func (b *build) healPlan() []steps.Step {
 	if anew(Net) || b.rec.wired() && !netns.Connected(b.rec.link()) {
 		plan = append(plan, b.wireStep())
 	}
+	if len(b.rec.Spec.Ports) > 0 {
+		plan = append(plan, b.publishStep())
+	}
 	if len(b.rec.Spec.Sysctls) > 0 && (anew(Net) || anew(IPC)) {
 		plan = append(plan, b.sysctlStep())
 	}
 	return append(plan, b.commitStep())
+}
+
+// reloadPlan is for a pod that runs: nothing, unless others have flushed the host's
+// rules.
+func (b *build) reloadPlan() ([]steps.Step, error) {
+	if !b.rec.wired() {
+		return nil, nil
+	}
+	if there, err := b.rt.rules.Present(); there || errors.Is(err, ErrNotSupported) {
+		return nil, nil
+	} else if err != nil {
+		return nil, err
+	}
+	return []steps.Step{{
+		Name: "rules",
+		Text: "make the host's rules anew",
+		Do:   b.rt.ensureRules,
+	}}, nil
 }
 
 // rewireStep gives a pod whose link was taken away a new one.
@@ -216,15 +244,24 @@ func (rt *Runtime) membersStep(rec *record, opts StopOptions) steps.Step {
 
 // downPlan ends what holds a pod in which no program runs. It can be repeated.
 func (rt *Runtime) downPlan(rec *record) []steps.Step {
-	return []steps.Step{{
+	plan := []steps.Step{{
 		Name: "unwire",
 		Text: "remove the link",
 		Do:   func(context.Context) error { return rt.disconnect(rec) },
-	}, {
+	}}
+	if len(rec.Spec.Ports) > 0 {
+		// With the link gone nobody publishes them anew.
+		plan = append(plan, steps.Step{
+			Name: "unpublish",
+			Text: "publish " + portList(rec.Spec.Ports) + " no more",
+			Do:   func(ctx context.Context) error { return rt.unpublish(ctx, rec, rec.Spec.Ports, nil) },
+		})
+	}
+	return append(plan, steps.Step{
 		Name: "cgroup",
 		Text: "remove the cgroup",
 		Do:   func(ctx context.Context) error { return rt.removeGroup(ctx, rec.ID) },
-	}, {
+	}, steps.Step{
 		Name: "pause",
 		Text: "end the pause, and with it the namespaces",
 		Do: func(context.Context) error {
@@ -233,7 +270,7 @@ func (rt *Runtime) downPlan(rec *record) []steps.Step {
 			}
 			return rt.removeParent()
 		},
-	}}
+	})
 }
 
 // Kill sends a signal to all programs in the pod; not to its pause.

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/podbox/podbox/internal/testenv"
+	"github.com/podbox/podbox/netns"
 )
 
 func TestMain(m *testing.M) {
@@ -60,8 +61,18 @@ func do(words []string) int {
 // verbs are what can be done to a pod.
 var verbs = map[string]func(context.Context, *Runtime, string) error{
 	"create": func(ctx context.Context, rt *Runtime, name string) error {
-		_, err := rt.Create(ctx, Spec{Name: name})
+		spec := Spec{Name: name}
+		if name == trialSpec.Name {
+			spec = trialSpec
+		}
+		_, err := rt.Create(ctx, spec)
 		return err
+	},
+	"publish": func(ctx context.Context, rt *Runtime, name string) error {
+		return with(rt, name, func(s *Sandbox) error { return s.Publish(ctx, trialPort) })
+	},
+	"unpublish": func(ctx context.Context, rt *Runtime, name string) error {
+		return with(rt, name, func(s *Sandbox) error { return s.Unpublish(ctx, trialSpec.Ports...) })
 	},
 	"start": func(ctx context.Context, rt *Runtime, name string) error {
 		return with(rt, name, func(s *Sandbox) error { return s.Start(ctx) })
@@ -73,6 +84,16 @@ var verbs = map[string]func(context.Context, *Runtime, string) error{
 		return with(rt, name, func(s *Sandbox) error { return s.Remove(ctx) })
 	},
 }
+
+// trialSpec is the pod that verbs are tried on. It takes every step there is; the host
+// of the tests has no other use for its ports.
+var (
+	trialSpec = Spec{Name: "p", Ports: []netns.Port{
+		{HostPort: 8080, Port: 80, Protocol: netns.TCP, Count: 1},
+		{HostPort: 7000, Port: 7000, Protocol: netns.UDP, Count: 10},
+	}}
+	trialPort = netns.Port{HostPort: 9090, Port: 90}
+)
 
 func with(rt *Runtime, name string, f func(*Sandbox) error) error {
 	s, err := rt.Open(name)

@@ -105,6 +105,13 @@ func (rt *Runtime) remove(ctx context.Context, rec *record, opts StopOptions, id
 		plan = append(plan, rt.membersStep(rec, opts))
 	}
 	plan = append(plan, rt.downPlan(rec)...)
+	if len(rec.Spec.Ports) > 0 {
+		plan = append(plan, steps.Step{
+			Name: "ports",
+			Text: "give the ports back",
+			Do:   func(ctx context.Context) error { return rt.claims.Release(ctx, rec.ID, rec.Spec.Ports) },
+		})
+	}
 	plan = append(plan, steps.Step{
 		Name: "volumes",
 		Text: "remove what the pod has on the disk",
@@ -127,6 +134,9 @@ func (rt *Runtime) remove(ctx context.Context, rec *record, opts StopOptions, id
 		return err
 	}
 	rt.removeLastParent()
+	if err := rt.dropRules(ctx); err != nil {
+		return err
+	}
 	rt.announce("remove", rec)
 	return nil
 }

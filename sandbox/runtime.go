@@ -51,6 +51,8 @@ type Options struct {
 //	ROOT/pods/ID/       a pod: record.json, hosts, resolv.conf, hostname
 //	ROOT/names/NAME     symbolic link to ID: the name is taken
 //	ROOT/leases/ADDR    symbolic link to ID: the address is taken
+//	ROOT/ports/PORT/    symbolic links to IDs: the port of the host is taken
+//	ROOT/rules/         the lock of the host's nftables, and which links forward for us
 //	STATEDIR/pods/ID/   what a pod has on the disk, if anything
 type Runtime struct {
 	root     string
@@ -59,6 +61,8 @@ type Runtime struct {
 	log    *slog.Logger
 	hook   steps.Hook
 	leases *netns.Leases
+	claims *netns.Claims
+	rules  netns.Rules
 	birth  birthplace
 	// background are the removals that the kernel has not finished.
 	background sync.WaitGroup
@@ -86,6 +90,8 @@ func Open(opts Options) (*Runtime, error) {
 	}
 	rt := &Runtime{root: root, stateDir: stateDir, log: opts.Logger}
 	rt.leases = &netns.Leases{Dir: filepath.Join(root, "leases"), Alive: rt.recorded}
+	rt.claims = &netns.Claims{Dir: filepath.Join(root, "ports")}
+	rt.rules = netns.Rules{Table: tableName(root), Later: rt.background.Go}
 	rt.hook = func(step string) error {
 		rt.log.Debug("step", "name", step)
 		if opts.hook != nil {

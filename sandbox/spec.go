@@ -67,6 +67,9 @@ type Spec struct {
 	Share []Namespace `json:"share,omitempty"`
 	// Network is by default netns.Pod, or netns.Host if net is not shared.
 	Network netns.Network `json:"network"`
+	// Ports are those of the host at which ports of the pod are reached. They need
+	// network pod, and can be changed later: see Sandbox.Publish.
+	Ports []netns.Port `json:"ports,omitempty"`
 	// ShmSize limits the pod's /dev/shm, in bytes. 0: ipcns.DefaultShmSize.
 	ShmSize int64 `json:"shmSize,omitempty"`
 	// Sysctls are set in the pod's namespaces when they are made: those of
@@ -131,6 +134,10 @@ func (s Spec) withDefaults(id string) Spec {
 	if s.ShmSize == 0 && s.shares(IPC) {
 		s.ShmSize = ipcns.DefaultShmSize
 	}
+	s.Ports = slices.Clone(s.Ports)
+	for i := range s.Ports {
+		s.Ports[i] = s.Ports[i].WithDefaults()
+	}
 	if s.Network.Mode == netns.ModePod && s.Network.MAC == "" {
 		s.Network.MAC = netns.MACFor(id)
 	}
@@ -178,6 +185,12 @@ func (s Spec) Validate() error {
 		return invalid("name", s.Name, "want an RFC 1123 label: at most 63 of a-z, 0-9 and -, beginning and ending with a letter or digit")
 	}
 	if err := s.Network.Validate(); err != nil {
+		return err
+	}
+	if len(s.Ports) > 0 && s.Network.Mode != netns.ModePod {
+		return invalid("port", s.Ports[0].String(), fmt.Sprintf("ports need network pod, not %s", s.Network))
+	}
+	if err := netns.ValidatePorts(s.Ports); err != nil {
 		return err
 	}
 	if !s.shares(Net) && s.Network.Mode != netns.ModeHost {

@@ -53,7 +53,15 @@ func (rt *Runtime) Sweep(ctx context.Context) ([]string, error) {
 	for _, a := range freed {
 		done = append(done, "address "+a.String())
 	}
-	errs = append(errs, rt.removeParent())
+	errs = append(errs, err)
+	ports, err := rt.claims.Sweep(ctx, func(owner string) bool { return !rt.recorded(owner) })
+	for _, p := range ports {
+		done = append(done, "port "+p)
+	}
+	if errs = append(errs, err); len(ports) > 0 { // whose rules nobody else removes
+		errs = append(errs, rt.replaceRules(ctx))
+	}
+	errs = append(errs, rt.removeParent(), rt.dropRules(ctx))
 	return done, errors.Join(append(errs, err)...)
 }
 
@@ -111,7 +119,19 @@ func (rt *Runtime) removeUnrecorded(ctx context.Context, id string) error {
 			return err
 		}
 	}
-	return removeDir(rt.podDir(id))
+	freed, err := rt.claims.Sweep(ctx, func(owner string) bool { return owner == id })
+	if err != nil {
+		return err
+	}
+	if err := removeDir(rt.podDir(id)); err != nil {
+		return err
+	}
+	if len(freed) > 0 { // without it
+		if err := rt.replaceRules(ctx); err != nil {
+			return err
+		}
+	}
+	return rt.dropRules(ctx)
 }
 
 // unrecorded is the record of a pod of which the ID is known only.

@@ -17,7 +17,7 @@ import (
 type createFlags struct {
 	hostname, network, ip, ip6, mac, ipRange, ip6Range, shmSize string
 
-	share, sysctls, dns, dnsSearch, hosts, labels, volumes []string
+	share, sysctls, dns, dnsSearch, hosts, labels, volumes, ports []string
 
 	limits limitFlags
 
@@ -34,6 +34,7 @@ func (a *app) create() *cobra.Command {
 		Example: `  podbox create web
   podbox create --ip 10.88.7.7 --hostname db --sysctl net.core.somaxconn=4096 db
   podbox create --network none --share net,ipc,uts,pid --shm-size 1g
+  podbox create -p 8080:80 -p 127.0.0.1:5353:53/udp web
   podbox create --plan web        # what would be done, step by step`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -78,23 +79,11 @@ func (a *app) create() *cobra.Command {
 	fl.StringArrayVar(&f.hosts, "add-host", nil, "`name:address` to add to /etc/hosts")
 	fl.StringArrayVar(&f.labels, "label", nil, "`key=value` for your own use")
 	fl.StringArrayVar(&f.volumes, "volume", nil, "volume for the pod's containers: `NAME[:disk|memory[,size=64Mi]]` or NAME:hostpath=/PATH[,type=TYPE]")
+	fl.StringArrayVarP(&f.ports, "publish", "p", nil, "port of the pod that is one of the host: `[HOST-IP:]HOST-PORT:PORT[/udp|/sctp]`, or ranges")
 	f.limits.add(fl)
 	fl.BoolVar(&f.plan, "plan", false, "print the steps and do nothing")
-	notYet(cmd)
 	_ = cmd.RegisterFlagCompletionFunc("network", cobra.FixedCompletions([]string{"pod", "none", "host", "ns:"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
-}
-
-// notYet makes a flag that podbox will have say so.
-func notYet(cmd *cobra.Command) {
-	cmd.Flags().StringArrayP("publish", "p", nil, "")
-	_ = cmd.Flags().MarkHidden("publish")
-	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
-		if cmd.Flags().Changed("publish") {
-			return fmt.Errorf("--publish: %w", sandbox.ErrNotSupported)
-		}
-		return nil
-	}
 }
 
 // spec turns the flags into a Spec. What can be judged without knowing how it was
@@ -168,6 +157,9 @@ func (f *createFlags) spec() (sandbox.Spec, error) {
 			return s, err
 		}
 		s.Volumes = append(s.Volumes, volume)
+	}
+	if s.Ports, err = parsePorts(f.ports); err != nil {
+		return s, err
 	}
 	s.Limits, err = f.limits.limits()
 	return s, err

@@ -82,7 +82,7 @@ semaphores and shared memory, for programs and containers that come and go.`,
 
 // laterVerbs are commands that podbox will have.
 var laterVerbs = []string{
-	"port", "publish", "unpublish", "port-forward", "network", "apply", "delete",
+	"port-forward", "apply", "delete",
 }
 
 // A verb is one command of podbox.
@@ -109,6 +109,9 @@ func (a *app) verbs() []verb {
 		{"top", "run", a.top},
 		{"stats", "run", a.stats},
 		{"events", "pod", a.events},
+		{"port", "pod", a.port},
+		{"publish", "pod", a.publish},
+		{"unpublish", "pod", a.unpublish},
 		{"exec", "run", a.exec},
 		{"kill", "run", a.kill},
 		{"wait", "run", a.wait},
@@ -117,6 +120,7 @@ func (a *app) verbs() []verb {
 		{"ipc", "use", a.ipc},
 		{"spec", "use", a.spec},
 		{"oci-hook", "use", a.ociHook},
+		{"network", "host", a.network},
 		{"gc", "host", a.gc},
 		{"doctor", "host", a.doctor},
 		{"version", "host", a.version},

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
 )
 
@@ -63,7 +64,9 @@ func Look(t testing.TB, root string) World {
 	}
 	// Those of other tests, which go on at the same time, are not ours.
 	sum := sha256.Sum256([]byte(root))
-	group := fmt.Sprintf("/podbox-%x", sum[:4])
+	ours := fmt.Sprintf("podbox-%x", sum[:4])
+	lookRules(t, ours, add)
+	group := "/" + ours
 	_ = filepath.WalkDir("/sys/fs/cgroup", func(path string, d fs.DirEntry, err error) error {
 		if err == nil && d.IsDir() && strings.Contains(path, group) {
 			add("cgroup", "%s", path)
@@ -86,6 +89,29 @@ func Look(t testing.TB, root string) World {
 	}
 	sort.Strings(w)
 	return w
+}
+
+// lookRules looks at a table of nftables, and at the elements of its sets.
+func lookRules(t testing.TB, table string, add func(kind, format string, args ...any)) {
+	t.Helper()
+	c := new(nftables.Conn)
+	tables, err := c.ListTablesOfFamily(nftables.TableFamilyINet)
+	must(t, err)
+	for _, tbl := range tables {
+		if tbl.Name != table {
+			continue
+		}
+		add("nftables", "table %s", table)
+		sets, err := c.GetSets(tbl)
+		must(t, err)
+		for _, s := range sets {
+			elems, err := c.GetSetElements(s)
+			must(t, err)
+			for _, e := range elems {
+				add("nftables", "%s: %x-%x: %x", s.Name, e.Key, e.KeyEnd, e.Val)
+			}
+		}
+	}
 }
 
 func must(t testing.TB, err error) {

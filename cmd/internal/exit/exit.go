@@ -115,6 +115,12 @@ func Hint(err error) string {
 		return "podbox rm -f clears it away"
 	case errors.Is(err, sandbox.ErrUnsafeRoot):
 		return "give a --root that only root may write to"
+	case errors.Is(err, sandbox.ErrNoPort):
+		return "podbox port shows those that it does"
+	case errors.As(err, new(*netns.ListenerError)):
+		return "end it, or choose another port"
+	case errors.As(err, new(*sandbox.PublishedError)):
+		return "podbox unpublish frees it, or choose another port"
 	case errors.Is(err, netns.ErrConflict):
 		return "choose a free range by --ip-range or --ip6-range, or an address by --ip or --ip6"
 	case errors.Is(err, netns.ErrExhausted):

@@ -1,0 +1,288 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/podbox/podbox/internal/flock"
+	"github.com/podbox/podbox/internal/steps"
+	"github.com/podbox/podbox/netns"
+)
+
+// What a pod publishes is in its record first, then claimed (see netns.Claims), and
+// then, while the pod has a link, in the host's rules; it goes the other way round.
+// So whatever is claimed is on record, and the rules follow from both.
+
+// A PublishedError says that another pod publishes a port. It matches netns.ErrInUse.
+type PublishedError struct {
+	Port netns.Port
+	Pod  string // its name
+}
+
+func (e *PublishedError) Error() string {
+	return fmt.Sprintf("port %s: pod %q publishes it", e.Port, e.Pod)
+}
+
+// Is makes a PublishedError match netns.ErrInUse.
+func (e *PublishedError) Is(target error) bool { return target == netns.ErrInUse }
+
+// publication is what a pod publishes of ports.
+func publication(rec *record, ports []netns.Port) netns.Publication {
+	return netns.Publication{Address: rec.Address, Ports: ports}
+}
+
+// claimStep takes the ports. fresh says that they are given back if a later step
+// fails: those of a pod that was there before stay its own.
+func (b *build) claimStep(fresh bool) steps.Step {
+	ports := b.rec.Spec.Ports
+	s := steps.Step{
+		Name: "ports",
+		Text: "take " + portList(ports),
+		Do:   func(ctx context.Context) error { return b.rt.claimPorts(ctx, b.rec, ports) },
+	}
+	if fresh {
+		s.Back = "give the ports back"
+		s.Undo = b.noted(func(ctx context.Context) error { return b.rt.claims.Release(ctx, b.rec.ID, ports) })
+	}
+	return s
+}
+
+func (b *build) publishStep() steps.Step {
+	return steps.Step{
+		Name: "publish",
+		Text: "publish " + portList(b.rec.Spec.Ports) + "; forget connections that go elsewhere",
+		Back: "publish them no more",
+		Do:   func(ctx context.Context) error { return b.rt.publish(ctx, b.rec, b.rec.Spec.Ports) },
+		Undo: b.noted(func(ctx context.Context) error { return b.rt.unpublish(ctx, b.rec, b.rec.Spec.Ports, nil) }),
+	}
+}
+
+func portList(ports []netns.Port) string {
+	words := make([]string, len(ports))
+	for i, p := range ports {
+		words[i] = p.String()
+	}
+	return "ports " + strings.Join(words, ", ")
+}
+
+// claimPorts takes ports for a pod: *PublishedError if another pod has one,
+// *netns.ListenerError if a process of the host listens on it. What the pod has
+// already it may claim again.
+func (rt *Runtime) claimPorts(ctx context.Context, rec *record, ports []netns.Port) error {
+	for _, p := range ports {
+		if p.HostIP.Is6() && !rec.Address.IP6.IsValid() {
+			return fmt.Errorf("port %s: %w: the pod has no IPv6 address", p, ErrInvalid)
+		}
+		if err := netns.CanTranslate(p.Protocol); err != nil {
+			return fmt.Errorf("port %s: %w", p, err)
+		}
+	}
+	for range 10 {
+		err := rt.claims.Claim(ctx, rec.ID, ports)
+		var claimed *netns.ClaimedError
+		if !errors.As(err, &claimed) {
+			if err != nil {
+				return err
+			}
+			break
+		}
+		if err := rt.dropClaim(ctx, claimed); err != nil {
+			return err
+		}
+	}
+	// With the claim no pod can come in between; a process can at any time.
+	for _, p := range ports {
+		if err := netns.Unheard(p); err != nil {
+			return errors.Join(err, rt.claims.Release(ctx, rec.ID, ports))
+		}
+	}
+	return nil
+}
+
+// dropClaim frees the claims of an owner that is dead, or returns a *PublishedError.
+func (rt *Runtime) dropClaim(ctx context.Context, claimed *netns.ClaimedError) error {
+	owner := claimed.Owner
+	if !rt.recorded(owner) {
+		_, err := rt.claims.Sweep(ctx, func(o string) bool { return !rt.recorded(o) })
+		return err
+	}
+	err := rt.sweepPod(ctx, owner)
+	if !errors.Is(err, errAlive) {
+		return err
+	}
+	name := owner
+	if rec, err := readRecord(rt.podDir(owner)); err == nil {
+		name = rec.Spec.Name
+	}
+	return &PublishedError{claimed.Port, name}
+}
+
+// publish puts ports of a pod that has a link into the host's rules.
+func (rt *Runtime) publish(ctx context.Context, rec *record, ports []netns.Port) error {
+	pub := publication(rec, ports)
+	lock, err := rt.lockRules(ctx, flock.Shared)
+	if err != nil {
+		return err
+	}
+	there, err := rt.rules.Present()
+	if err == nil && there {
+		err = rt.rules.Add(pub)
+	}
+	lock.Close()
+	if err != nil || !there {
+		// Flushed by others; or they have left what does not agree with ours.
+		// The records tell all.
+		if err = rt.replaceRules(ctx); err != nil {
+			return err
+		}
+	}
+	if err := netns.ReachLoopback(rec.link(), true); err != nil {
+		return err
+	}
+	return netns.ForgetOthers(pub)
+}
+
+// unpublish takes ports of a pod out of the host's rules, and calls then, if it is
+// given, before the rules can be made anew. What is not there is no error.
+func (rt *Runtime) unpublish(ctx context.Context, rec *record, ports []netns.Port, then func() error) error {
+	last := !slices.ContainsFunc(rec.Spec.Ports, func(p netns.Port) bool { return !slices.Contains(ports, p) })
+	lock, err := rt.lockRules(ctx, flock.Shared)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	// A port that it never got may be another pod's.
+	pub := publication(rec, slices.DeleteFunc(slices.Clone(ports), func(p netns.Port) bool { return !rt.claims.Has(rec.ID, p) }))
+	if err := rt.rules.Delete(pub, last); err != nil {
+		return err
+	}
+	if last {
+		if err := netns.ReachLoopback(rec.link(), false); err != nil {
+			return err
+		}
+	}
+	forget := netns.ForgetPod
+	if !netns.Connected(rec.link()) {
+		forget = netns.ForgetLast
+	}
+	if err := forget(pub); err != nil {
+		return err
+	}
+	if then != nil {
+		return then()
+	}
+	return nil
+}
+
+// Publish publishes more ports of the pod. Those that it publishes already are no
+// error. Of a pod that does not run the ports are taken; it publishes them when it is
+// started. A *PublishedError or *netns.ListenerError says who has a port.
+func (s *Sandbox) Publish(ctx context.Context, ports ...netns.Port) error {
+	return s.locked(ctx, "publish ports of", func(rec *record, lock *flock.Lock) error {
+		if err := editable(rec); err != nil {
+			return err
+		}
+		var more []netns.Port
+		for _, p := range ports {
+			if p = p.WithDefaults(); !slices.Contains(rec.Spec.Ports, p) {
+				more = append(more, p)
+			}
+		}
+		if len(more) == 0 {
+			return nil
+		}
+		next := *rec
+		next.Spec.Ports = append(slices.Clone(rec.Spec.Ports), more...)
+		if err := next.Spec.Validate(); err != nil {
+			return err
+		}
+		if err := steps.Run(ctx, s.rt.publishPlan(rec, &next, more), s.rt.hook); err != nil {
+			return err
+		}
+		s.rt.announce("publish", rec)
+		return nil
+	})
+}
+
+// publishPlan leads from one record of a pod to the next, which publishes more.
+func (rt *Runtime) publishPlan(rec, next *record, more []netns.Port) []steps.Step {
+	dir := rt.podDir(rec.ID)
+	plan := []steps.Step{{
+		Name: "record",
+		Text: "record the ports",
+		Back: "record them no more",
+		Do:   func(context.Context) error { return next.write(dir) },
+		Undo: func(context.Context) error { return rec.write(dir) },
+	}, {
+		Name: "ports",
+		Text: "take " + portList(more),
+		Back: "give them back",
+		Do:   func(ctx context.Context) error { return rt.claimPorts(ctx, next, more) },
+		Undo: func(ctx context.Context) error { return rt.claims.Release(ctx, rec.ID, more) },
+	}}
+	if !netns.Connected(rec.link()) {
+		return plan
+	}
+	return append(plan, steps.Step{
+		Name: "publish",
+		Text: "publish " + portList(more) + "; forget connections that go elsewhere",
+		Back: "publish them no more",
+		Do:   func(ctx context.Context) error { return rt.publish(ctx, next, more) },
+		Undo: func(ctx context.Context) error { return rt.unpublish(ctx, next, more, nil) },
+	})
+}
+
+// Unpublish ends that the pod publishes ports, each as it was published: ErrNoPort if it
+// does not publish one, then it goes on publishing all. Connections by them end.
+func (s *Sandbox) Unpublish(ctx context.Context, ports ...netns.Port) error {
+	return s.locked(ctx, "unpublish ports of", func(rec *record, lock *flock.Lock) error {
+		if err := editable(rec); err != nil {
+			return err
+		}
+		next := *rec
+		next.Spec.Ports = slices.Clone(rec.Spec.Ports)
+		var less []netns.Port
+		for _, p := range ports {
+			p = p.WithDefaults()
+			i := slices.Index(next.Spec.Ports, p)
+			if i < 0 {
+				return fmt.Errorf("%w: %s", ErrNoPort, p)
+			}
+			next.Spec.Ports = slices.Delete(next.Spec.Ports, i, i+1)
+			less = append(less, p)
+		}
+		if len(less) == 0 {
+			return nil
+		}
+		plan := []steps.Step{{
+			Name: "unpublish",
+			Text: "publish " + portList(less) + " no more, give them back",
+			Do: func(ctx context.Context) error {
+				return s.rt.unpublish(ctx, rec, less, func() error { return s.rt.claims.Release(ctx, rec.ID, less) })
+			},
+		}, {
+			Name: "record",
+			Text: "record them no more",
+			Do:   func(context.Context) error { return next.write(s.rt.podDir(rec.ID)) },
+		}}
+		if err := steps.Run(ctx, plan, s.rt.hook); err != nil {
+			return err
+		}
+		s.rt.announce("unpublish", rec)
+		return nil
+	})
+}
+
+// editable reports why a pod's ports cannot be changed.
+func editable(rec *record) error {
+	if rec.State != Running && rec.State != Stopped {
+		return fmt.Errorf("%w: its state is %s, it can only be removed", ErrNotRunning, rec.State)
+	}
+	if !rec.wired() {
+		return fmt.Errorf("network %s: %w: ports need network pod", rec.Spec.Network, ErrInvalid)
+	}
+	return nil
+}

@@ -1,0 +1,185 @@
+package sandbox
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/podbox/podbox/internal/flock"
+	"github.com/podbox/podbox/netns"
+)
+
+// tableName is that of the nftables of a root directory.
+func tableName(root string) string {
+	if root == DefaultRoot {
+		return netns.DefaultTable
+	}
+	return netns.DefaultTable + "-" + rootHash(root)
+}
+
+// lockRules locks the directory of the host's rules. Who changes what one pod
+// publishes holds it shared, who makes or removes all the rules exclusively: what the
+// one adds or takes away is not lost by the other's having read the records before.
+func (rt *Runtime) lockRules(ctx context.Context, how int) (*flock.Lock, error) {
+	dir := rt.rulesDir()
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, err
+	}
+	return flock.Wait(ctx, dir, how)
+}
+
+func (rt *Runtime) rulesDir() string { return filepath.Join(rt.root, "rules") }
+
+// ensureRules makes the host's rules if they are not there. The record of the pod that
+// needs them is: so nobody takes them for rules that nobody needs. A host whose kernel
+// has no nftables has pods all the same; they reach the host and one another.
+func (rt *Runtime) ensureRules(ctx context.Context) error {
+	lock, err := rt.lockRules(ctx, flock.Shared)
+	if err != nil {
+		return err
+	}
+	there, err := rt.rules.Present()
+	lock.Close()
+	if err == nil && !there {
+		err = rt.replaceRules(ctx)
+	}
+	if errors.Is(err, ErrNotSupported) {
+		rt.log.Warn("pods do not reach beyond the host", "error", err)
+		return nil
+	}
+	return err
+}
+
+// ReloadNetwork makes the host's rules anew from the records, and tells links that have
+// come meanwhile to forward. It is for after others have flushed the host's nftables.
+func (rt *Runtime) ReloadNetwork(ctx context.Context) error {
+	if err := checkRoot(rt.root); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return err
+	}
+	ids, err := rt.podIDs()
+	if err == nil && len(ids) > 0 {
+		err = rt.replaceRules(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("reload network: %w", err)
+	}
+	return nil
+}
+
+// replaceRules makes the host's rules anew: of each pod that has a link, what it has on
+// record and has claimed.
+func (rt *Runtime) replaceRules(ctx context.Context) error {
+	lock, err := rt.lockRules(ctx, flock.Exclusive)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	ids, err := rt.podIDs()
+	if err != nil {
+		return err
+	}
+	var pods []netns.Publication
+	var links []string
+	for _, id := range ids {
+		rec, err := readRecord(rt.podDir(id))
+		if err != nil || len(rec.Spec.Ports) == 0 || !rec.wired() || !netns.Connected(rec.link()) {
+			continue // a bad record publishes nothing
+		}
+		pub := publication(rec, nil)
+		for _, p := range rec.Spec.Ports {
+			if rt.claims.Has(id, p) {
+				pub.Ports = append(pub.Ports, p)
+			}
+		}
+		pods, links = append(pods, pub), append(links, rec.link())
+	}
+	// Which links forward for us is on record before they do, and they are guarded.
+	up, err := netns.FindUplinks(rt.uplinks())
+	if err != nil {
+		return err
+	}
+	if err := rt.recordUplinks(up); err != nil {
+		return err
+	}
+	if err := rt.rules.Replace(pods, up); err != nil {
+		return err
+	}
+	for _, l := range links {
+		if err := netns.ReachLoopback(l, true); err != nil {
+			return err
+		}
+	}
+	return up.Forward()
+}
+
+// dropRules removes the host's rules if there is no pod. Should a crash prevent it,
+// Sweep does it.
+func (rt *Runtime) dropRules(ctx context.Context) error {
+	// Where there was never a rule there is no directory.
+	if !exists(rt.rulesDir()) {
+		return nil
+	}
+	if ids, err := rt.podIDs(); err != nil || len(ids) > 0 {
+		return err
+	}
+	lock, err := rt.lockRules(ctx, flock.Exclusive)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if ids, err := rt.podIDs(); err != nil || len(ids) > 0 {
+		return err
+	}
+	up := rt.uplinks()
+	if err := up.Stop(rt.rules.Table); err != nil && !errors.Is(err, ErrNotSupported) {
+		return err
+	}
+	if err := rt.rules.Remove(); err != nil && !errors.Is(err, ErrNotSupported) {
+		return err
+	}
+	return rt.recordUplinks(netns.Uplinks{})
+}
+
+const (
+	uplinksFile = "uplinks"
+	maxUplinks  = 1 << 20 // bytes
+)
+
+// uplinks returns the links that we have told to forward: also after others have
+// flushed the rules that guard them. What cannot be read is nothing.
+func (rt *Runtime) uplinks() netns.Uplinks {
+	var up netns.Uplinks
+	f, err := os.Open(filepath.Join(rt.rulesDir(), uplinksFile))
+	if err != nil {
+		return up
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxUplinks))
+	if err != nil || json.Unmarshal(b, &up) != nil {
+		return netns.Uplinks{}
+	}
+	return up
+}
+
+func (rt *Runtime) recordUplinks(up netns.Uplinks) error {
+	path := filepath.Join(rt.rulesDir(), uplinksFile)
+	if len(up.V4)+len(up.V6) == 0 {
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil
+	}
+	b, err := json.Marshal(up)
+	if err != nil {
+		return err
+	}
+	return replaceFile(path, b, 0o600)
+}
