@@ -23,11 +23,36 @@ func onTmpfs(b *testing.B) *Runtime {
 	return rt
 }
 
-// BenchmarkCreate makes pods; their removal is not counted.
-func BenchmarkCreate(b *testing.B) {
+// BenchmarkCreate makes pods; their removal is not counted. Another pod is there, so
+// the rules of the host are.
+func BenchmarkCreate(b *testing.B) { benchmarkCreate(b, 1, Spec{}) }
+
+// BenchmarkCreateFirst makes pods that are the only one: each with the host's rules.
+func BenchmarkCreateFirst(b *testing.B) { benchmarkCreate(b, 0, Spec{}) }
+
+// BenchmarkCreatePorts makes pods that publish a port, beside others that do.
+func BenchmarkCreatePorts(b *testing.B) {
+	for _, others := range []int{1, 100, 1000} {
+		for _, protocol := range []netns.Protocol{netns.TCP, netns.UDP} {
+			b.Run(fmt.Sprintf("%s-%d", protocol, others), func(b *testing.B) {
+				benchmarkCreate(b, others, Spec{Ports: []netns.Port{{HostPort: 8080, Port: 80, Protocol: protocol}}})
+			})
+		}
+	}
+}
+
+// benchmarkCreate makes a pod beside others, which publish a port each if it does.
+func benchmarkCreate(b *testing.B, others int, spec Spec) {
 	rt := onTmpfs(b)
+	for i := range others {
+		var other Spec
+		if len(spec.Ports) > 0 {
+			other.Ports = []netns.Port{{HostPort: uint16(10000 + i), Port: 80}}
+		}
+		create(b, rt, other)
+	}
 	for b.Loop() {
-		s, err := rt.Create(bg, Spec{})
+		s, err := rt.Create(bg, spec)
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -93,13 +93,14 @@ func (rt *Runtime) claimPorts(ctx context.Context, rec *record, ports []netns.Po
 			return err
 		}
 	}
-	// With the claim no pod can come in between; a process can at any time.
+	// With the claim no pod of ours can come in between; others can at any time.
+	err := rt.rules.Elsewhere(ports)
 	for _, p := range ports {
-		if err := netns.Unheard(p); err != nil {
-			return errors.Join(err, rt.claims.Release(ctx, rec.ID, ports))
+		if err == nil {
+			err = netns.Unheard(p)
 		}
 	}
-	return nil
+	return err
 }
 
 // dropClaim frees the claims of an owner that is dead, or returns a *PublishedError.
