@@ -15,7 +15,7 @@ import (
 //	                      host's address (masquerade). From 127.0.0.1, or from a pod
 //	                      to itself by a published port: by the gateway's address,
 //	                      for the pod could not answer. All else keeps its address.
-//	prerouting            to 127.0.0.0/8 from any link but lo: dropped
+//	prerouting            from or to 127.0.0.0/8 on any link but lo: dropped
 //	forward               from a link that forwards for the sake of pods only, and
 //	                      not to a published port: dropped
 //

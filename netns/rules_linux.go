@@ -306,10 +306,12 @@ func addChains(c *nftables.Conn, t *nftables.Table, sets map[string]*nftables.Se
 	out := chain("out", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource)
 	guard := chain("guard", nftables.ChainTypeFilter, nftables.ChainHookForward, nftables.ChainPriorityFilter)
 
-	// Links of pods have route_localnet, by which 127.0.0.1 reaches them. Without this
-	// rule they, and by a port that is published at 127.0.0.1 everybody on the host's
-	// networks, would reach 127.0.0.1.
-	rule(martians, link(expr.MetaKeyIIFNAME, expr.CmpOpNeq, "lo\x00"), is(ipv4.nfproto), field(ipv4.dst, 1, reg0), equal([]byte{127}), verdict(expr.VerdictDrop, ""))
+	// Links of pods have route_localnet, by which 127.0.0.1 reaches them. Without these
+	// rules they, and by a port that is published at 127.0.0.1 everybody on the host's
+	// networks, would reach 127.0.0.1; and could send as if they were it.
+	for _, offset := range []uint32{ipv4.src, ipv4.dst} {
+		rule(martians, link(expr.MetaKeyIIFNAME, expr.CmpOpNeq, "lo\x00"), is(ipv4.nfproto), field(offset, 1, reg0), equal([]byte{127}), verdict(expr.VerdictDrop, ""))
+	}
 
 	rule(in, toHost(), verdict(expr.VerdictJump, ports.Name))
 	// See Port.Validate: better refused at once than never answered.

@@ -353,11 +353,12 @@ func TestEgressAndGuard(t *testing.T) {
 			from, at *NS
 			via      netip.Addr
 			listen   string
-			port     string
+			as, to   string
 		}{
-			{"host's loopback, by a pod", l.pods[0], nil, Gateway, "127.0.0.1:22", "22"},
-			{"host's loopback, from outside", l.outside, nil, netip.MustParseAddr(hostOutside), "127.0.0.1:22", "22"},
-			{"port published at 127.0.0.1, from outside", l.outside, l.pods[0], netip.MustParseAddr(hostOutside), ":80", "9090"},
+			{"host's loopback, by a pod", l.pods[0], nil, Gateway, "127.0.0.1:22", "", "127.0.0.1:22"},
+			{"host's loopback, from outside", l.outside, nil, netip.MustParseAddr(hostOutside), "127.0.0.1:22", "", "127.0.0.1:22"},
+			{"port published at 127.0.0.1, from outside", l.outside, l.pods[0], netip.MustParseAddr(hostOutside), ":80", "", "127.0.0.1:9090"},
+			{"host, by a pod that says it is 127.0.0.2", l.pods[0], nil, Gateway, "169.254.1.1:23", "127.0.0.2", "169.254.1.1:23"},
 		} {
 			heard, err := listenUDP(tt.at, tt.listen)
 			if err != nil {
@@ -367,7 +368,12 @@ func TestEgressAndGuard(t *testing.T) {
 				if err := strangeRoute(netip.MustParseAddr("127.0.0.1"), tt.via); err != nil {
 					return err
 				}
-				c, err := net.Dial("udp", "127.0.0.1:"+tt.port)
+				if tt.as != "" {
+					if err := configure("lo", tt.as+"/32"); err != nil {
+						return err
+					}
+				}
+				c, err := (&net.Dialer{LocalAddr: &net.UDPAddr{IP: net.ParseIP(tt.as)}}).Dial("udp", tt.to)
 				if err != nil {
 					return err
 				}

@@ -137,13 +137,3 @@ func guardedByOthers(table string) (Uplinks, error) {
 	}
 	return u, nil
 }
-
-// Silent returns the links of the host's default routes by which answers to pods do
-// not come in: they are younger than the rules.
-func Silent() []string {
-	link := defaultLink()
-	if link == "" || on(conf4+link+"/forwarding") {
-		return nil
-	}
-	return []string{link}
-}
