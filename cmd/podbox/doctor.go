@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -89,6 +90,8 @@ func (a *app) examine() []check {
 		), "run podbox with them; without CAP_MKNOD no container with a root of its own starts"),
 		want("IPv6", wantIPv6(), "sysctl net.ipv6.conf.all.disable_ipv6=0 net.ipv6.conf.default.disable_ipv6=0; without it pods have IPv4 only"),
 		want("IPv6 forwarding per link", wantForwarding(), "none needed: before Linux 6.17 podbox turns net.ipv6.conf.all.forwarding on"),
+		want("nftables", nsthread.Do(tryRules), "load nf_tables, nft_nat, nft_masq and nft_fib_inet, or build the kernel with CONFIG_NF_TABLES_INET, CONFIG_NFT_NAT, CONFIG_NFT_MASQ, CONFIG_NFT_FIB_INET; without them pods have no way beyond the host and no published ports"),
+		wantWay(),
 		want("memory-backed root", a.wantTmpfs(), "put --root on a tmpfs such as /run: records are of one boot"),
 		want("/dev/mqueue", wantPath("/dev/mqueue"), "mount it as systemd does; without it programs on the host's filesystem use message queues but cannot list them"),
 		want("pause protected from OOM", wantResource(), "run podbox with CAP_SYS_RESOURCE; without it the kernel may choose a pause when memory is short"),
@@ -210,6 +213,32 @@ func tryVeth() error {
 	return netns.Connect(pod, netns.LinkName(strings.Repeat("0", 64)), netns.Address{
 		IP: netns.DefaultRange.Addr().Next().Next(), MAC: netns.MACFor(strings.Repeat("0", 64)),
 	}, 1500)
+}
+
+func tryRules() error {
+	if err := nsthread.Unshare(unix.CLONE_NEWNET); err != nil {
+		return err
+	}
+	return netns.Rules{Table: netns.DefaultTable}.Replace(nil, netns.Uplinks{})
+}
+
+// wantWay asks what stands in the way of packets from and to pods.
+func wantWay() check {
+	const name = "way for packets"
+	found, err := netns.Hindrances()
+	if err != nil || len(found) == 0 {
+		return want(name, err, "see nftables")
+	}
+	c := check{Name: name, Status: "warn"}
+	var what, cures []string
+	for _, h := range found {
+		what = append(what, h.What)
+		if !slices.Contains(cures, h.Cure) {
+			cures = append(cures, h.Cure)
+		}
+	}
+	c.Detail, c.Cure = strings.Join(what, "; "), strings.Join(cures, "; ")
+	return c
 }
 
 func tryIPC() error {
