@@ -87,6 +87,16 @@ var rules = []rule{{
 	places: nil,
 	reason: "its New and NewNamed are not atomic and leave the thread changed: see internal/nsthread",
 }, {
+	what: []string{
+		"k8s.io/api/...", "k8s.io/apimachinery/...", "go.yaml.in/yaml/v3", "github.com/agnivade/levenshtein",
+	},
+	places: []string{"kube", "cmd/internal/kubecli"},
+	reason: "the Kubernetes API's types take milliseconds to load: podbox itself starts without them",
+}, {
+	what:   []string{module + "/kube"},
+	places: []string{"kube", "cmd/internal/kubecli"},
+	reason: "podbox-kube is the program that has the Kubernetes API's types in it",
+}, {
 	what:   []string{"unsafe"},
 	places: []string{"internal/spawn", "internal/nsfs", "netns", "launcher", "examples"},
 	reason: "what the type system does not see must be seen by a reader: few places, each small",
@@ -192,6 +202,7 @@ func TestArchitectureComplains(t *testing.T) {
 		`ipcns/x.go: package x; func init() {}`:                                                "ipcns/x.go: builtin.init:",
 		`ipcns/x.go: package x; func f() { println() }`:                                        "ipcns/x.go: builtin.println:",
 		`ipcns/x.go: package x; import "golang.org/x/sys/unix"; func f() { unix.Setns(0, 0) }`: "ipcns/x.go: unix.Setns:",
+		`cmd/podbox/x.go: package x; import "k8s.io/api/core/v1"`:                              "cmd/podbox/x.go: k8s.io/api/core/v1:",
 
 		// And where it would not.
 		`sandbox/x_test.go: package x; import ("flag"; "testing"); func init() { testing.Init() }`:        "",
@@ -328,11 +339,20 @@ func uses(file *ast.File, packages map[string]string) []string {
 	return slices.Compact(found)
 }
 
+// covers reports whether a rule's word is about what is used; "x/..." is about all packages
+// below x.
+func covers(word, used string) bool {
+	if below, ok := strings.CutSuffix(word, "/..."); ok {
+		return strings.HasPrefix(used, below+"/")
+	}
+	return word == used
+}
+
 // broken returns the rules that a file breaks by using what.
 func broken(name, what string) []string {
 	var complaints []string
 	for _, r := range rules {
-		if !slices.Contains(r.what, what) || slices.ContainsFunc(r.places, func(place string) bool {
+		if !slices.ContainsFunc(r.what, func(w string) bool { return covers(w, what) }) || slices.ContainsFunc(r.places, func(place string) bool {
 			return name == place || strings.HasPrefix(name, place+"/")
 		}) {
 			continue

@@ -1,0 +1,35 @@
+package kube
+
+import (
+	"fmt"
+	"path"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/podbox/podbox/supervisor"
+	"github.com/podbox/podbox/volumes"
+)
+
+// claim is a volume that outlives the pod.
+func (t *translation) claim(_ *corev1.PersistentVolumeClaimVolumeSource, at *field.Path, to *volumes.Volume) {
+	t.add(at.Child("persistentVolumeClaim"), "not supported")
+	to.Disk = &volumes.Disk{}
+}
+
+// mountImages mounts the files of the images that are volumes of the pod.
+func (t *translation) mountImages(p place, s *supervisor.Spec, set imageSet) error {
+	for i, m := range p.c.VolumeMounts {
+		n := slices.IndexFunc(t.pod.Spec.Volumes, func(v corev1.Volume) bool { return v.Name == m.Name && v.Image != nil })
+		if n < 0 {
+			continue
+		}
+		to, err := set[t.pod.Spec.Volumes[n].Image.Reference].Mount(path.Clean(m.MountPath), m.SubPath)
+		if err != nil {
+			return fmt.Errorf("volumeMounts[%d]: %w", i, err)
+		}
+		s.OCI.Mounts = append(s.OCI.Mounts, to)
+	}
+	return nil
+}
