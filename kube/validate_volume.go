@@ -88,8 +88,8 @@ func validateVolume(f *faults, p *corev1.Pod, v *corev1.Volume, at *field.Path) 
 		}
 	case "persistentVolumeClaim":
 		name := v.PersistentVolumeClaim.ClaimName
-		if f.required(at.Child("claimName"), name, "the name of a volume") && !names.IsLabel(name) {
-			f.want(at.Child("claimName"), name, wantLabel)
+		if f.required(at.Child("claimName"), name, "the name of a volume") {
+			f.all(at.Child("claimName"), name, validation.IsDNS1123Subdomain(name))
 		}
 	}
 }
@@ -265,7 +265,9 @@ func validateResources(f *faults, r *corev1.ResourceRequirements, at *field.Path
 		for _, name := range slices.Sorted(maps.Keys(l.list)) {
 			at := at.Child(l.name).Key(string(name))
 			q := l.list[name]
+			limit, limited := r.Limits[name]
 			switch {
+			case l.name == "requests" && limited && q.Cmp(limit) == 0: // told already
 			case !slices.Contains(known, name):
 				f.add(at, "refused: want cpu, memory or ephemeral-storage")
 			case q.Sign() < 0:

@@ -29,6 +29,9 @@ func (t *translation) volumes() []volumes.Volume {
 		if to.HostPath == nil {
 			to.FSGroup = t.fsGroup()
 		}
+		if to.Claim != nil && to.FSGroup != nil {
+			to.FSGroupPolicy = t.fsGroupPolicy()
+		}
 		if err := to.Validate(); err != nil {
 			t.add(specPath.Child("volumes").Index(i), err.Error())
 			continue
@@ -47,17 +50,26 @@ func (t *translation) fsGroup() *uint32 {
 	return &g
 }
 
+func (t *translation) fsGroupPolicy() volumes.GroupPolicy {
+	if p := t.pod.Spec.SecurityContext.FSGroupChangePolicy; p != nil {
+		return volumes.GroupPolicy(*p)
+	}
+	return volumes.GroupAlways
+}
+
 func (t *translation) volume(v *corev1.Volume, at *field.Path) volumes.Volume {
 	to := volumes.Volume{Name: v.Name}
 	switch {
 	case v.EmptyDir != nil && v.EmptyDir.Medium == corev1.StorageMediumMemory:
 		to.Memory = &volumes.Memory{Size: t.memorySize(v.EmptyDir)}
-	case v.EmptyDir != nil || v.Ephemeral != nil:
+	case v.EmptyDir != nil:
+		to.Disk = &volumes.Disk{Size: amount(v.EmptyDir.SizeLimit)}
+	case v.Ephemeral != nil:
 		to.Disk = &volumes.Disk{}
 	case v.HostPath != nil:
 		to.HostPath = &volumes.HostPath{Path: v.HostPath.Path, Type: hostPathType(v.HostPath)}
 	case v.PersistentVolumeClaim != nil:
-		t.claim(v.PersistentVolumeClaim, at, &to)
+		to.Claim = &volumes.Claim{Name: v.PersistentVolumeClaim.ClaimName}
 	default:
 		to.Files = t.files(v, at)
 	}

@@ -176,7 +176,7 @@ func (w *walk) value(t reflect.Type, n *yaml.Node, path string, depth int, fates
 		}
 		out := map[string]any{}
 		for _, p := range w.pairs(n, path, depth) {
-			if p.at.ShortTag() == "!!bool" {
+			if isBool(p.at) {
 				w.wrong(p.at, path, fmt.Sprintf("key %s: want a string: put it in quotes", p.key))
 			}
 			out[p.key] = w.element(t.Elem(), p.value, fmt.Sprintf("%s[%s]", path, p.key), depth, fates)

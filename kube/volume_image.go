@@ -6,17 +6,9 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/podbox/podbox/supervisor"
-	"github.com/podbox/podbox/volumes"
 )
-
-// claim is a volume that outlives the pod.
-func (t *translation) claim(_ *corev1.PersistentVolumeClaimVolumeSource, at *field.Path, to *volumes.Volume) {
-	t.add(at.Child("persistentVolumeClaim"), "not supported")
-	to.Disk = &volumes.Disk{}
-}
 
 // mountImages mounts the files of the images that are volumes of the pod.
 func (t *translation) mountImages(p place, s *supervisor.Spec, set imageSet) error {
