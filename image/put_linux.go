@@ -92,15 +92,14 @@ func (s *Store) Put(ctx context.Context, a Addition) (*Image, error) {
 	return s.read(filepath.Base(path))
 }
 
-// place gives an image its place, unless it has it. Whoever pulls an image that was
-// loaded from an archive first learns its manifest.
+// place gives an image its place, unless it has it. One that was loaded from an archive
+// and is pulled later gets its manifest then.
 func (s *Store) place(tmp *Temporary, path string, img *Image) error {
-	var old Image
-	err := readJSON(filepath.Join(path, imageFile), maxImageFile, &old)
+	old, err := s.readNamed(filepath.Base(path), nil)
 	if err == nil && (old.Digest == img.Digest || img.Digest == "") {
 		return nil
 	}
-	if err == nil || !errors.Is(err, fs.ErrNotExist) {
+	if err == nil || !errors.Is(err, ErrNotFound) { // it cannot be read, and is mended
 		remove, err := s.discard(path)
 		if err != nil {
 			return err

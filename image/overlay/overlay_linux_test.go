@@ -73,6 +73,9 @@ func mounted(t testing.TB, m *os.File, n int) {
 func TestNew(t *testing.T) {
 	for _, n := range []int{1, 2, 120, MaxLower} {
 		for _, write := range []bool{false, true} {
+			if n == MaxLower && !write {
+				continue // to make so many takes a while
+			}
 			t.Run(fmt.Sprintf("%d %t", n, write), func(t *testing.T) {
 				o := Options{Lower: layers(t, n)}
 				if write {

@@ -65,3 +65,26 @@ func TestWait(t *testing.T) {
 	held.Close()
 	wg.Wait()
 }
+
+func TestShare(t *testing.T) {
+	dir := t.TempDir()
+	l, err := Try(dir, Exclusive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if _, err := Try(dir, Shared); !errors.Is(err, unix.EWOULDBLOCK) {
+		t.Errorf("shared beside exclusive: %v", err)
+	}
+	if err := l.Share(); err != nil {
+		t.Fatal(err)
+	}
+	other, err := Try(dir, Shared)
+	if err != nil {
+		t.Fatalf("shared beside shared: %v", err)
+	}
+	defer other.Close()
+	if _, err := Try(dir, Exclusive); !errors.Is(err, unix.EWOULDBLOCK) {
+		t.Errorf("exclusive beside shared: %v", err)
+	}
+}
