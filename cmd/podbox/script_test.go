@@ -59,6 +59,7 @@ func TestMain(m *testing.M) {
 			runtime.UnlockOSThread()
 			os.Exit(kubecli.Run(os.Args[1:]))
 		},
+		"registry": registryMain,
 		"talk": func() {
 			if err := talk(os.Args[1:]); err != nil {
 				fmt.Fprintln(os.Stderr, "talk:", err)
@@ -86,6 +87,8 @@ var unprivileged = []string{"completion", "kube", "nonroot", "version"}
 //	image NAME DIR [CONFIG]
 //	                     make an image of a root directory, to be run as the JSON in
 //	                     a file says
+//	registry serve ADDR, registry push REF DIR, registry save FILE NAME DIR
+//	                     a registry of images, and images: see runRegistry
 //	talk listen ADDR TEXT, talk dial ADDR, talk mq NAME TEXT
 //	                     a TCP server that says one thing, its client, and
 //	                     a sender to a POSIX message queue

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"fmt"
+	"os"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"go.podman.io/image/v5/docker/reference"
@@ -20,6 +21,11 @@ func (s *source) authenticators(opts Options) ([]authn.Authenticator, error) {
 			return []authn.Authenticator{auth}, nil
 		case c.Registry != "" && c.matches(s.ref.Name()):
 			auths = append(auths, auth)
+		}
+	}
+	if opts.AuthFile != "" {
+		if _, err := os.Stat(opts.AuthFile); err != nil {
+			return nil, fmt.Errorf("credentials: %w", err)
 		}
 	}
 	found, err := config.GetCredentialsForRef(opts.system(), reference.TrimNamed(s.ref))

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -143,8 +144,8 @@ func TestBasicAuth(t *testing.T) {
 		t.Errorf("given and wrong: %v, want ErrDenied", err)
 	}
 	opts.Credentials, opts.AuthFile = nil, t.TempDir()+"/none"
-	if err := fetch(t, ref, opts, nil); err == nil {
-		t.Error("an auth file that is not there")
+	if err := fetch(t, ref, opts, nil); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("an auth file that is not there: %v", err)
 	}
 }
 

@@ -4,10 +4,14 @@ package kubecli
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 
+	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
@@ -16,17 +20,31 @@ import (
 	"github.com/podbox/podbox/cmd/internal/twin"
 )
 
-// Run does what the command line says and returns the exit status. SIGINT and SIGTERM
-// end it in order.
+// Run does what the command line says and returns the exit status. The first SIGINT,
+// SIGTERM or SIGHUP ends it in order, and the status is 128 and its number; the second
+// one at once.
 func Run(args []string) int {
 	if err := twin.Accept(); err != nil {
 		return exit.Report(os.Stderr, err)
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
-	defer stop()
-	cmd := new(app).command()
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
+	go func() {
+		s := <-signals
+		signal.Stop(signals)
+		cancel(exit.Status(128 + int(s.(unix.Signal))))
+	}()
+	a := new(app)
+	cmd := a.command()
 	cmd.SetArgs(args)
-	return exit.Report(os.Stderr, cmd.ExecuteContext(ctx))
+	err := cmd.ExecuteContext(ctx)
+	var ended exit.Status
+	if err != nil && errors.As(context.Cause(ctx), &ended) {
+		return int(ended)
+	}
+	return exit.Report(os.Stderr, err, hint)
 }
 
 // An app is what the verbs share: the values of the global flags.
@@ -41,6 +59,9 @@ func (a *app) command() *cobra.Command {
 		Args:          cobra.ArbitraryArgs,
 		SilenceErrors: true,
 		SilenceUsage:  true,
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			return a.quieten()
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				return fmt.Errorf("no command %q: podbox --help lists those there are", args[0])
@@ -58,4 +79,18 @@ func (a *app) command() *cobra.Command {
 		cmd.AddCommand(c)
 	}
 	return cmd
+}
+
+// quieten has the libraries that log for themselves do so if debugging is asked for.
+func (a *app) quieten() error {
+	log, err := a.Logger()
+	if err != nil {
+		return err
+	}
+	logrus.SetOutput(io.Discard)
+	if log.Enabled(context.Background(), slog.LevelDebug) {
+		logrus.SetOutput(os.Stderr)
+		logrus.SetLevel(logrus.DebugLevel)
+	}
+	return nil
 }

@@ -1,0 +1,30 @@
+package kubecli
+
+import (
+	"errors"
+
+	"github.com/podbox/podbox/image"
+	"github.com/podbox/podbox/image/ingest"
+	"github.com/podbox/podbox/image/registry"
+)
+
+// hint returns what a person may do about an error of ours, or "".
+func hint(err error) string {
+	switch {
+	case errors.Is(err, registry.ErrPlainHTTP):
+		return "insecure = true for it in /etc/containers/registries.conf allows that, or --tls-verify=false"
+	case errors.Is(err, registry.ErrUntrusted):
+		return "put its authority into /etc/containers/certs.d/HOST:PORT/ca.crt, or give --cert-dir"
+	case errors.Is(err, registry.ErrDenied):
+		return "podman login or docker login lets podbox in, or --creds; some registries say so of what is not there"
+	case errors.Is(err, registry.ErrNeverPull):
+		return "podbox image pull fetches it"
+	case errors.Is(err, registry.ErrPlatform), errors.Is(err, ingest.ErrPlatform):
+		return "--platform chooses another"
+	case errors.Is(err, image.ErrNotFound):
+		return "podbox image ls lists the images there are"
+	case errors.Is(err, image.ErrAmbiguous):
+		return "give more digits"
+	}
+	return ""
+}
