@@ -16,6 +16,9 @@
 // The host's end carries the gateway's addresses so that the host reaches its
 // pods, from a known source address, even if it has no other address at all.
 //
+// [Rules] are the host's nftables: pods reach beyond the host by its address, and ports
+// of the host are those of pods. [Claims] keep who has which port.
+//
 // The "host" is the network namespace of the calling process. Package netns
 // needs CAP_NET_ADMIN and CAP_SYS_ADMIN there. Its functions may be called from
 // any goroutine; they leave no thread changed. A [NS] is closed by whoever opened
