@@ -578,3 +578,78 @@ func TestUDPMovesOn(t *testing.T) {
 		return nil
 	})
 }
+
+// While the rules are made anew, connections go on and new ones come through.
+func TestReplaceUnderTraffic(t *testing.T) {
+	inLab(t, func(l *lab) error {
+		pub := Publication{addrA, []Port{mustParsePort("8080:80"), mustParsePort("9090:90")}}
+		if err := l.replace(pub); err != nil {
+			return err
+		}
+		var echo net.Listener
+		err := l.pods[0].Do(func() (err error) {
+			echo, err = net.Listen("tcp", ":90")
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		defer echo.Close()
+		go func() {
+			c, err := echo.Accept()
+			if err != nil {
+				return
+			}
+			defer c.Close()
+			_, _ = io.Copy(c, c)
+		}()
+		web, err := serve(l.pods[0], "A", "tcp", ":80")
+		if err != nil {
+			return err
+		}
+		defer web.Close()
+		var long net.Conn
+		err = l.outside.Do(func() (err error) {
+			long, err = net.DialTimeout("tcp", hostOutside+":9090", 3*time.Second)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		defer long.Close()
+
+		stop, dialed := make(chan struct{}), make(chan int)
+		go func() {
+			for n := 0; ; n++ {
+				select {
+				case <-stop:
+					dialed <- n
+					return
+				default:
+				}
+				if _, _, err := ask(l.outside, "tcp", hostOutside+":8080"); err != nil {
+					t.Errorf("connection %d: %v", n, err)
+				}
+			}
+		}()
+		for i := range 30 {
+			if err := l.rules.Replace([]Publication{pub}, Uplinks{V4: []string{"up0"}, V6: []string{"up0"}}); err != nil {
+				t.Error(err)
+			}
+			_ = long.SetDeadline(time.Now().Add(3 * time.Second))
+			b := []byte{byte(i)}
+			if _, err := long.Write(b); err != nil {
+				t.Error(err)
+			}
+			if _, err := io.ReadFull(long, b); err != nil || b[0] != byte(i) {
+				t.Errorf("after reload %d: %v, %v", i, b, err)
+				break
+			}
+		}
+		close(stop)
+		if n := <-dialed; n < 10 {
+			t.Errorf("%d connections only", n)
+		}
+		return nil
+	})
+}
