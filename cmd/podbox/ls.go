@@ -79,7 +79,7 @@ func printPods(w io.Writer, how string, infos []*sandbox.Info) error {
 	}
 	titles := []string{"NAME", "ID", "STATE", "NETWORK", "IP", "CREATED"}
 	if how == "wide" {
-		titles = append(titles, "IP6", "MAC", "HOSTNAME", "SHARE", "PAUSE", "LABELS")
+		titles = append(titles, "IP6", "PORTS", "MAC", "HOSTNAME", "SHARE", "PAUSE", "LABELS")
 	}
 	rows := make([][]string, len(infos))
 	for n, i := range infos {
@@ -130,16 +130,19 @@ func podRow(i *sandbox.Info, wide bool) []string {
 	if !wide {
 		return row
 	}
-	var share, labels []string
+	var share, labels, ports []string
 	for _, n := range i.Share {
 		share = append(share, string(n))
 	}
 	for _, k := range slices.Sorted(maps.Keys(i.Labels)) {
 		labels = append(labels, k+"="+i.Labels[k])
 	}
+	for _, p := range i.Ports {
+		ports = append(ports, p.String())
+	}
 	pid := "-"
 	if i.PausePID != 0 {
 		pid = fmt.Sprint(i.PausePID)
 	}
-	return append(row, form.Dash(i.IP6), form.Dash(i.MAC), form.Dash(i.Hostname), strings.Join(share, ","), pid, form.Dash(strings.Join(labels, ",")))
+	return append(row, form.Dash(i.IP6), form.Dash(strings.Join(ports, ",")), form.Dash(i.MAC), form.Dash(i.Hostname), strings.Join(share, ","), pid, form.Dash(strings.Join(labels, ",")))
 }
