@@ -30,9 +30,11 @@ func BenchmarkCreate(b *testing.B) { benchmarkCreate(b, 1, Spec{}) }
 // BenchmarkCreateFirst makes pods that are the only one: each with the host's rules.
 func BenchmarkCreateFirst(b *testing.B) { benchmarkCreate(b, 0, Spec{}) }
 
-// BenchmarkCreatePorts makes pods that publish a port, beside others that do.
+// BenchmarkCreatePorts makes pods that publish a port, beside others that do; and such
+// that publish none beside others that do not.
 func BenchmarkCreatePorts(b *testing.B) {
 	for _, others := range []int{1, 100, 1000} {
+		b.Run(fmt.Sprintf("none-%d", others), func(b *testing.B) { benchmarkCreate(b, others, Spec{}) })
 		for _, protocol := range []netns.Protocol{netns.TCP, netns.UDP} {
 			b.Run(fmt.Sprintf("%s-%d", protocol, others), func(b *testing.B) {
 				benchmarkCreate(b, others, Spec{Ports: []netns.Port{{HostPort: 8080, Port: 80, Protocol: protocol}}})
