@@ -244,7 +244,7 @@ func TestLeadStartFails(t *testing.T) {
 }
 
 func TestLeadLiveness(t *testing.T) {
-	c := newCast(t).add("a", "echo a >>/said; rm -f /sick"+endless, always, func(s *Spec) {
+	c := newCast(t).add("a", "rm -f /sick; echo a >>/said"+endless, always, func(s *Spec) {
 		s.Liveness = &Probe{Action: Action{Exec: []string{"/bin/sh", "-c", "[ ! -e /sick ] || { echo it is sick; exit 1; }"}}, Period: 20 * time.Millisecond, Failures: 2}
 	})
 	mustLink(t, c.rootfs, "rm")
@@ -510,6 +510,46 @@ func mustLink(t testing.TB, rootfs string, names ...string) {
 	for _, n := range names {
 		if err := os.Symlink("busybox", filepath.Join(rootfs, "bin", n)); err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+// A sidecar counts for the readiness of its pod, and what it still does after the others
+// keeps the pod from having ended.
+func TestLeadSidecarCounts(t *testing.T) {
+	c := newCast(t).
+		init("side", "trap 'sleep 0.5; exit 0' TERM; while :; do sleep 0.02; done", sidecar, func(s *Spec) {
+			s.Readiness = &Probe{Action: Action{Exec: []string{"/bin/ls", "/side-ready"}}, Period: 20 * time.Millisecond, Failures: 1}
+		}).
+		add("a", "while [ ! -e /end ]; do sleep 0.02; done").lead()
+	s := c.until("a is ready", func(s *PodStatus) bool { return s.of("a").Ready })
+	if s.Phase != "Running" || !s.holds("Initialized") || s.holds("ContainersReady") || s.holds("Ready") {
+		t.Errorf("with a sidecar that is not ready: %s, %+v", s.Phase, s.Conditions)
+	}
+	must(t, os.WriteFile(filepath.Join(c.rootfs, "side-ready"), nil, 0o600))
+	c.until("all are ready", func(s *PodStatus) bool { return s.holds("Ready") && s.holds("ContainersReady") })
+	must(t, os.WriteFile(filepath.Join(c.rootfs, "end"), nil, 0o600))
+	s = c.until("a has ended", func(s *PodStatus) bool { return s.of("a").State.Terminated != nil })
+	if s.Phase != "Running" || s.of("side").State.Running == nil {
+		t.Errorf("while the sidecar ends: %s, %+v", s.Phase, s.InitContainerStatuses)
+	}
+	c.phase("Succeeded")
+}
+
+// While a sidecar does not start, the pod is not initialised, however often it is tried.
+func TestLeadSidecarFails(t *testing.T) {
+	c := newCast(t).
+		init("side", "exit 1", sidecar, func(s *Spec) {
+			s.Startup = &Probe{Action: Action{Exec: []string{"/bin/true"}}, InitialDelay: time.Second}
+		}).
+		add("a", "true").lead()
+	s := c.until("the sidecar is tried again", func(s *PodStatus) bool { return s.of("side").RestartCount > 1 })
+	if s.Phase != "Pending" || s.holds("Initialized") {
+		t.Errorf("%s, %+v", s.Phase, s.Conditions)
+	}
+	for _, name := range []string{"side", "a"} {
+		if w := s.of(name).State.Waiting; name == "a" && (w == nil || w.Reason != "PodInitializing") {
+			t.Errorf("%s: %+v", name, s.of(name).State)
 		}
 	}
 }

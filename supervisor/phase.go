@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"slices"
 	"time"
+
+	"github.com/podbox/podbox/sandbox"
 )
 
 // A PodStatus is how the containers are that a pod leads, in the words of Kubernetes:
@@ -104,7 +106,7 @@ func (p *Pod) Status() (*PodStatus, error) {
 		return nil, fmt.Errorf("status of %v: %w", p, err)
 	}
 	v := view{p, life, recs}
-	v.judge(s)
+	v.judge(s, info.State == sandbox.Running || info.State == sandbox.Paused)
 	return s, nil
 }
 
@@ -124,73 +126,77 @@ func (v *view) find(name string) *record {
 	return v.recs[i]
 }
 
-// judge fills in what the containers say.
-func (v *view) judge(s *PodStatus) {
-	initialised, failed := true, false
+// judge fills in what the containers say. up says that the pod has its namespaces.
+func (v *view) judge(s *PodStatus, up bool) {
+	var all tally
 	for _, name := range v.life.Life.Init {
-		r := v.find(name)
-		if r == nil {
-			continue
-		}
-		s.InitContainerStatuses = append(s.InitContainerStatuses, v.container(r, initialised))
-		switch {
-		case r.Spec.Sidecar:
-			initialised = initialised && (r.Up || v.life.Done || r.State == Restarting || r.Restarts > 0)
-		case !r.succeeded():
-			initialised = false
-			failed = failed || v.life.Done && r.State == Exited
+		if r := v.find(name); r != nil {
+			c := v.container(r)
+			s.InitContainerStatuses = append(s.InitContainerStatuses, c)
+			all.addInit(c, r)
 		}
 	}
-	all := tally{}
 	for _, name := range v.life.Life.Containers {
-		r := v.find(name)
-		if r == nil {
-			continue
+		if r := v.find(name); r != nil {
+			c := v.container(r)
+			s.ContainerStatuses = append(s.ContainerStatuses, c)
+			all.add(c, r.State != Exited && !v.life.Done)
 		}
-		c := v.container(r, initialised)
-		s.ContainerStatuses = append(s.ContainerStatuses, c)
-		all.add(c)
 	}
-	switch {
-	case s.Reason != "" || failed:
-		s.Phase = "Failed"
-	case !initialised || all.waiting > 0:
-		s.Phase = "Pending"
-	case all.alive > 0 || !v.life.Done && all.ended > 0 && !v.allAtRest():
-		s.Phase = "Running"
-	case all.bad > 0:
-		s.Phase = "Failed"
-	default:
-		s.Phase = "Succeeded"
-	}
-	s.conditions(initialised, all)
+	s.Phase = all.phase(v.life)
+	s.conditions(&all, up)
 }
 
-// allAtRest reports whether no container will be started again.
-func (v *view) allAtRest() bool {
-	for _, name := range v.life.Life.Containers {
-		if r := v.find(name); r != nil && r.State != Exited {
-			return false
-		}
-	}
-	return true
-}
-
-// A tally counts containers by what matters for the phase of their pod.
+// A tally counts containers by what matters for the phase of their pod and its conditions.
 type tally struct {
-	waiting, alive, ended, bad int
-	unready                    []string
+	running    int      // of any kind
+	initFailed bool     // an init container has, for good
+	pending    bool     // an init container is still to end, or to start
+	sidecars   bool     // a sidecar is still to start
+	started    bool     // a container that is not of Life.Init has been, at some time
+	waiting    int      // of these, those that have not been started yet
+	restarting int      // and those that will be again
+	ended, bad int      // and those that have ended
+	unready    []string // containers that are to be ready and are not
+	incomplete []string // what the others wait for
 }
 
-func (t *tally) add(c ContainerStatus) {
+// addInit counts a container of Life.Init.
+func (t *tally) addInit(c ContainerStatus, r *record) {
+	running, ended := c.State.Running != nil, c.State.Terminated != nil || c.LastState.Terminated != nil
+	if running {
+		t.running++
+	}
 	switch {
-	case c.State.Terminated != nil:
+	case r.Spec.Sidecar:
+		t.sidecars = t.sidecars || running && !c.Started || !running && !ended
+		if !c.Ready {
+			t.unready = append(t.unready, c.Name)
+		}
+		if !c.Started {
+			t.incomplete = append(t.incomplete, c.Name)
+		}
+	case !c.Ready:
+		t.incomplete = append(t.incomplete, c.Name)
+		t.initFailed = t.initFailed || r.State == Exited
+		t.pending = t.pending || r.State != Exited
+	}
+}
+
+// add counts one of the others. again says that it will be started again when it has ended.
+func (t *tally) add(c ContainerStatus, again bool) {
+	switch {
+	case c.State.Running != nil:
+		t.running++
+		t.started = true
+	case c.State.Terminated != nil || c.LastState.Terminated != nil:
+		t.started = true
 		t.ended++
-		if c.State.Terminated.ExitCode != 0 {
+		if again {
+			t.restarting++
+		} else if e := c.State.Terminated; e == nil || e.ExitCode != 0 {
 			t.bad++
 		}
-	case c.State.Running != nil || c.RestartCount > 0 || c.LastState.Terminated != nil:
-		t.alive++
 	default:
 		t.waiting++
 	}
@@ -199,32 +205,59 @@ func (t *tally) add(c ContainerStatus) {
 	}
 }
 
-// conditions are those of a pod, as the kubelet has them.
-func (s *PodStatus) conditions(initialised bool, all tally) {
+// phase is that of the pod. Like the kubelet's it is not the last one while a container
+// runs.
+func (t *tally) phase(l *lifeRecord) string {
+	now := "Running"
+	if t.pending || t.sidecars && !t.started || t.waiting > 0 || !t.started && !l.Done {
+		now = "Pending"
+	}
+	failed := l.Reason != "" || t.initFailed
+	switch {
+	case t.running > 0 || !failed && (now == "Pending" || t.restarting > 0):
+		return now
+	case failed || t.bad > 0:
+		return "Failed"
+	}
+	return "Succeeded"
+}
+
+// conditions are those of a pod, as the kubelet has them. up says that it has its
+// namespaces.
+func (s *PodStatus) conditions(all *tally, up bool) {
 	condition := func(name string, holds bool, reason, message string) {
-		c := Condition{Type: name, Status: "True"}
+		c := Condition{name, "True", reason, message}
 		if !holds {
-			c = Condition{name, "False", reason, message}
+			c.Status = "False"
 		}
 		s.Conditions = append(s.Conditions, c)
 	}
-	reason, message := "ContainersNotReady", fmt.Sprintf("containers with unready status: %v", all.unready)
-	if s.Phase == "Succeeded" || s.Phase == "Failed" {
-		if reason = "PodFailed"; s.Phase == "Succeeded" {
-			reason = "PodCompleted"
-		}
-		message = ""
+	condition("PodReadyToStartContainers", up, "", "")
+	switch {
+	case s.Phase == "Succeeded":
+		condition("Initialized", true, "PodCompleted", "")
+	case len(all.incomplete) == 0 || all.started:
+		condition("Initialized", true, "", "")
+	default:
+		condition("Initialized", false, "ContainersNotInitialized", fmt.Sprintf("containers with incomplete status: %v", all.incomplete))
 	}
-	ready := len(all.unready) == 0 && initialised && s.Phase == "Running"
-	condition("PodReadyToStartContainers", true, "", "")
-	condition("Initialized", initialised || s.Phase == "Succeeded", "ContainersNotInitialized", "containers with incomplete status")
-	condition("Ready", ready, reason, message)
-	condition("ContainersReady", ready, reason, message)
+	for _, name := range []string{"Ready", "ContainersReady"} {
+		switch {
+		case s.Phase == "Succeeded":
+			condition(name, false, "PodCompleted", "")
+		case s.Phase == "Failed":
+			condition(name, false, "PodFailed", "")
+		case len(all.unready) > 0:
+			condition(name, false, "ContainersNotReady", fmt.Sprintf("containers with unready status: %v", all.unready))
+		default:
+			condition(name, true, "", "")
+		}
+	}
 	condition("PodScheduled", true, "", "")
 }
 
-// container is how one container is. initialised says that those before it are done.
-func (v *view) container(r *record, initialised bool) ContainerStatus {
+// container is how one container is.
+func (v *view) container(r *record) ContainerStatus {
 	c := &Container{pod: v.pod, name: r.Spec.Name}
 	live := c.status(r)
 	running := live.State == Running || live.State == Paused
@@ -246,7 +279,7 @@ func (v *view) container(r *record, initialised bool) ContainerStatus {
 		s.State.Waiting = &Waiting{"CrashLoopBackOff", fmt.Sprintf("back-off restarting failed container %s: next start at %s", r.Spec.Name, r.Next.Format(time.RFC3339))}
 	case live.State == Exited:
 		s.State.Terminated = r.ending().terminated(s.ContainerID)
-	case !initialised:
+	case len(v.life.Life.Init) > 0: // whatever it waits for: so the kubelet has it
 		s.State.Waiting = &Waiting{Reason: "PodInitializing"}
 	default:
 		s.State.Waiting = &Waiting{Reason: "ContainerCreating"}
