@@ -238,7 +238,14 @@ func (p *Process) PID() int { return p.identity.PID }
 func (p *Process) Identity() proc.Identity { return p.identity }
 
 // Signal sends a signal to the program. os.ErrProcessDone if it has ended.
-func (p *Process) Signal(sig unix.Signal) error {
+func (p *Process) Signal(sig unix.Signal) error { return p.signal(sig, proc.Signal) }
+
+// SignalGroup sends a signal to the program and to those that it has started, unless they
+// have made themselves a process group or a session of their own; before Linux 6.9 to
+// the program alone. os.ErrProcessDone if it has ended.
+func (p *Process) SignalGroup(sig unix.Signal) error { return p.signal(sig, proc.SignalGroup) }
+
+func (p *Process) signal(sig unix.Signal, send func(*os.File, unix.Signal) error) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	select {
@@ -246,7 +253,7 @@ func (p *Process) Signal(sig unix.Signal) error {
 		return os.ErrProcessDone
 	default:
 	}
-	err := proc.Signal(p.pidfd, sig)
+	err := send(p.pidfd, sig)
 	if errors.Is(err, proc.ErrGone) {
 		return os.ErrProcessDone
 	}

@@ -1,30 +1,42 @@
 package supervisor
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"os"
 	"strings"
+	"sync"
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"github.com/podbox/podbox/internal/probe"
+	"github.com/podbox/podbox/internal/spawn"
 	"github.com/podbox/podbox/launcher"
 	"github.com/podbox/podbox/sandbox"
 )
 
-// ask makes a probe of a container that runs.
+// errNotMade says that a probe or a hook could not be made, which says nothing of the
+// container.
+var errNotMade = errors.New("it could not be made")
+
+func notMade(err error) error { return fmt.Errorf("%w: %w", errNotMade, err) }
+
+// ask makes a probe of a container that runs. errNotMade.
 func (c *Container) ask(ctx context.Context, a *Action) error {
 	if len(a.Exec) > 0 {
 		return c.command(ctx, a.Exec)
 	}
 	host, err := c.pod.host()
+	if errors.Is(err, sandbox.ErrNotSupported) {
+		return err // nor will it ever be
+	}
 	if err != nil {
-		return err
+		return notMade(err)
 	}
 	var outcome probe.Outcome
 	var said string
@@ -36,8 +48,11 @@ func (c *Container) ask(ctx context.Context, a *Action) error {
 	default:
 		outcome, said, err = a.GRPC.Do(ctx, host)
 	}
-	if err == nil && !outcome.OK() {
-		err = errors.New(said)
+	switch {
+	case err != nil && ctx.Err() == nil:
+		return notMade(err)
+	case err == nil && !outcome.OK():
+		return errors.New(said)
 	}
 	return err
 }
@@ -84,56 +99,70 @@ func (p *Pod) host() (string, error) {
 // maxSaid bounds what is told of a command's output.
 const maxSaid = 512
 
-// command runs a command in the container, which is to end with status 0.
+// command runs a command in the container, which is to end with status 0. When the context
+// ends it is killed, with those that it has started, but for those that have made themselves
+// a session or process group of their own. errNotMade, but not of a command that cannot be
+// executed: that has failed.
 func (c *Container) command(ctx context.Context, args []string) error {
-	out := &head{max: maxSaid}
+	// Not a writer that the launcher would copy to: what the command leaves behind may hold
+	// its output open for ever.
+	read, write, err := os.Pipe()
+	if err != nil {
+		return notMade(err)
+	}
+	var reading sync.WaitGroup
+	var said string
+	reading.Go(func() { said = readOutput(read) })
+	defer reading.Wait()
+	defer read.Close()
 	p, err := c.Exec(ctx, func(s *specs.Spec) error {
 		s.Process.Args = args
 		return nil
-	}, launcher.Options{IO: launcher.IO{Stdout: out, Stderr: out}})
-	if err != nil {
+	}, launcher.Options{IO: launcher.IO{Stdout: write, Stderr: write}})
+	write.Close()
+	var exec *spawn.ExecError
+	switch {
+	case err == nil:
+	case ctx.Err() != nil:
+		return fmt.Errorf("%s: it takes too long to be started", args[0])
+	case errors.As(err, &exec):
 		return err
+	default:
+		return notMade(err)
 	}
-	stop := context.AfterFunc(ctx, func() { _ = p.Signal(unix.SIGKILL) })
-	defer stop()
-	// What it has left behind may hold its output open.
 	select {
 	case <-p.Ended():
 	case <-ctx.Done():
+		_ = p.SignalGroup(unix.SIGKILL)
 		select {
 		case <-p.Ended():
 		case <-time.After(cleanTime):
 		}
 		return fmt.Errorf("%s: it takes too long", args[0])
 	}
-	wctx, cancel := context.WithTimeout(ctx, drainTime)
-	defer cancel()
-	status, err := p.Wait(wctx)
-	switch {
-	case err != nil && wctx.Err() == nil:
-		return fmt.Errorf("%s: %w", args[0], err)
-	case status != 0:
-		said := ""
-		if s := strings.TrimSpace(out.String()); s != "" {
-			said = ": " + s
-		}
-		return fmt.Errorf("%s: exit status %d%s", args[0], status, said)
+	status, err := p.Wait(context.Background())
+	if err != nil {
+		return notMade(fmt.Errorf("%s: %w", args[0], err))
 	}
-	return nil
+	if status == 0 {
+		return nil
+	}
+	_ = read.SetReadDeadline(time.Now().Add(drainTime))
+	reading.Wait()
+	if said = strings.TrimSpace(said); said != "" {
+		said = ": " + said
+	}
+	return fmt.Errorf("%s: exit status %d%s", args[0], status, said)
 }
 
 // drainTime is how long the output of a command is awaited that has ended.
 const drainTime = 100 * time.Millisecond
 
-// A head keeps the beginning of what is written to it.
-type head struct {
-	buf bytes.Buffer
-	max int
+// readOutput reads what a command writes, to its end, and returns its beginning.
+func readOutput(f *os.File) string {
+	b, err := io.ReadAll(io.LimitReader(f, maxSaid))
+	if err == nil {
+		_, _ = io.Copy(io.Discard, f)
+	}
+	return string(b)
 }
-
-func (h *head) Write(p []byte) (int, error) {
-	h.buf.Write(p[:min(len(p), h.max-h.buf.Len())])
-	return len(p), nil
-}
-
-func (h *head) String() string { return h.buf.String() }

@@ -58,9 +58,10 @@ func (k *keeper) attend(p program) (why error) {
 			if k.r.Up {
 				k.wentUp()
 			}
-			if f.sick != nil && why == nil {
+			// One that is being stopped may well be sick.
+			if f.sick != nil && why == nil && !k.isStopping() {
 				why = f.sick
-				h.all.Go(func() { _ = k.end(p, request{Grace: k.graceOf(f.time)}) })
+				h.all.Go(func() { _ = k.end(p, request{Grace: k.graceOf(f.time)}, nil) })
 			}
 		}
 	}
@@ -129,12 +130,15 @@ func (h *health) probe(ctx context.Context, of *Probe, started time.Time, fatal 
 	if !pause(ctx, time.Until(started.Add(p.InitialDelay))) {
 		return nil
 	}
+	// In time, however long a probe takes; one that is missed is not made up for.
+	period := time.NewTicker(p.Period)
+	defer period.Stop()
 	var was *bool
 	row, last := 0, false
-	for {
+	for ; ctx.Err() == nil; await(ctx, period.C) {
 		err := h.once(ctx, &p)
-		if ctx.Err() != nil {
-			return nil
+		if ctx.Err() != nil || errors.Is(err, errNotMade) {
+			continue // and nothing is known, as with the kubelet
 		}
 		ok := err == nil
 		if row++; ok != last {
@@ -151,17 +155,39 @@ func (h *health) probe(ctx context.Context, of *Probe, started time.Time, fatal 
 				return nil
 			}
 		}
-		if !pause(ctx, p.Period) {
-			return nil
-		}
 	}
+	return nil
 }
 
-// once makes a probe, in the time that it has.
-func (h *health) once(ctx context.Context, p *Probe) error {
+// maxTries is how often a probe is tried that cannot be made.
+const maxTries = 3
+
+// once makes a probe, in the time that it has. errNotMade.
+func (h *health) once(ctx context.Context, p *Probe) (err error) {
+	for try := 0; try < maxTries && ctx.Err() == nil; try++ {
+		if err = h.try(ctx, p); !errors.Is(err, errNotMade) {
+			break
+		}
+	}
+	// What is paused cannot answer.
+	if err != nil && !errors.Is(err, errNotMade) && frozen(h.k.c.group(h.k.r)) {
+		return notMade(ErrPaused)
+	}
+	return err
+}
+
+func (h *health) try(ctx context.Context, p *Probe) error {
 	ctx, cancel := context.WithTimeout(ctx, p.Timeout)
 	defer cancel()
 	return h.k.c.ask(ctx, &p.Action)
+}
+
+// await waits for a tick, or until the context ends.
+func await(ctx context.Context, tick <-chan time.Time) {
+	select {
+	case <-tick:
+	case <-ctx.Done():
+	}
 }
 
 // pause waits; false if the context has ended.

@@ -37,7 +37,8 @@ type keeper struct {
 	upOnce sync.Once     // closes it
 
 	mu       sync.Mutex
-	process  program // while it runs
+	process  program       // while it runs
+	hook     chan struct{} // closed when its PreStop is done; nil before that has begun
 	stopping bool
 	resume   bool
 	wake     chan struct{} // closed to end a wait for the next start
@@ -333,7 +334,7 @@ func (k *keeper) rest() {
 func (k *keeper) set(p program) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.process = p
+	k.process, k.hook = p, nil
 }
 
 func (k *keeper) program() program {
@@ -348,8 +349,9 @@ func (k *keeper) isStopping() bool {
 	return k.stopping
 }
 
-// stop ends the container and returns when it is at rest.
-func (k *keeper) stop(req request) error {
+// stop ends the container and returns when it is at rest. turn, unless it is nil, is closed
+// when it may be asked to end; what is to be done before that is done at once.
+func (k *keeper) stop(req request, turn <-chan struct{}) error {
 	k.mu.Lock()
 	if !k.stopping {
 		k.stopping = true
@@ -361,27 +363,63 @@ func (k *keeper) stop(req request) error {
 	if p == nil {
 		return nil
 	}
-	if err := k.end(p, req); err != nil {
+	if err := k.end(p, req, turn); err != nil {
 		return err
 	}
 	<-k.gone
 	return nil
 }
 
-// end ends a program: what is to be done before that comes first.
-func (k *keeper) end(p program, req request) error {
+// end ends a program: what is to be done before comes first, and then its turn, if there is
+// one. Both count as time that it has had.
+func (k *keeper) end(p program, req request, turn <-chan struct{}) error {
 	if req.Signal == 0 {
 		req.Signal = stopSignal(k.r)
 	}
-	if hook := k.r.Spec.PreStop; hook != nil && req.Grace > 0 {
+	if hook := k.r.Spec.PreStop; req.Grace > 0 && (hook != nil || turn != nil) {
 		begin := time.Now()
-		ctx, cancel := context.WithTimeout(context.Background(), req.Grace)
-		done := onEnd(p, cancel)
-		_ = k.c.act(ctx, hook) // whatever comes of it, as with the kubelet
-		done()
+		late := time.NewTimer(req.Grace)
+		defer late.Stop()
+		var hooked <-chan struct{}
+		if hook != nil {
+			hooked = k.preStop(p, hook, req.Grace)
+		}
+		for _, before := range []<-chan struct{}{hooked, turn} {
+			if before == nil {
+				continue
+			}
+			select {
+			case <-before:
+			case <-p.Ended():
+			case <-late.C:
+				late.Reset(0)
+			}
+		}
 		req.Grace = max(req.Grace-time.Since(begin), leastGrace)
 	}
 	return endProgram(k.c, k.r.ID, p.Signal, p.Ended(), req.Signal, req.Grace)
+}
+
+// preStop does what is to be done before a program is asked to end, once for all who want
+// that, and returns what is closed when it is done, whatever came of it, as with the kubelet.
+func (k *keeper) preStop(p program, hook *Action, grace time.Duration) <-chan struct{} {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.process != p { // it has ended
+		return p.Ended()
+	}
+	if k.hook == nil {
+		done := make(chan struct{})
+		k.hook = done
+		go func() {
+			defer close(done)
+			ctx, cancel := context.WithTimeout(context.Background(), grace)
+			over := onEnd(p, cancel)
+			defer over()
+			_ = k.c.act(ctx, hook)
+		}()
+	}
+	return k.hook
 }
 
 // awaitProgram returns the program of a container that is to stop: it may be about to

@@ -357,7 +357,7 @@ func (l *leader) finish() {
 	var all sync.WaitGroup
 	for _, name := range slices.Concat(l.r.Life.Containers, l.r.Life.Init) {
 		if k := l.s.keeper(name); k != nil && !l.isSidecar(name) {
-			all.Go(func() { _ = k.stop(stop) })
+			all.Go(func() { _ = k.stop(stop, nil) })
 		}
 	}
 	all.Wait()
@@ -370,7 +370,7 @@ func (l *leader) finish() {
 		if rest.Grace > 0 {
 			rest.Grace = max(rest.Grace-time.Since(begin), leastGrace)
 		}
-		_ = k.stop(rest)
+		_ = k.stop(rest, nil)
 	}
 	l.r.Done = true
 	_ = l.s.pod.writeLife(l.r)

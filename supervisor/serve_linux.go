@@ -270,7 +270,7 @@ func (s *server) do(req request) (pid int, err error) {
 		if k == nil {
 			return 0, ErrNotRunning
 		}
-		return 0, k.stop(req)
+		return 0, k.stop(req, nil)
 	case verbQuit:
 		s.mu.Lock()
 		s.linger = 0

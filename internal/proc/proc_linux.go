@@ -198,6 +198,20 @@ func Signal(pidfd *os.File, sig unix.Signal) error {
 	return os.NewSyscallError("pidfd_send_signal", err)
 }
 
+// SignalGroup sends a signal to the process group of a process; before Linux 6.9, which has
+// no safe way to do that, to the process alone.
+func SignalGroup(pidfd *os.File, sig unix.Signal) error {
+	const processGroup = 1 << 2 // PIDFD_SIGNAL_PROCESS_GROUP
+	err := unix.PidfdSendSignal(int(pidfd.Fd()), sig, nil, processGroup)
+	switch err {
+	case unix.EINVAL:
+		return Signal(pidfd, sig)
+	case unix.ESRCH:
+		return ErrGone
+	}
+	return os.NewSyscallError("pidfd_send_signal", err)
+}
+
 // Reap collects the exit status of an ended process if it is a child of ours.
 func Reap(pidfd *os.File) {
 	for unix.Waitid(unix.P_PIDFD, int(pidfd.Fd()), nil, unix.WEXITED|unix.WNOHANG, nil) == unix.EINTR {
