@@ -251,11 +251,11 @@ func (a *applier) compare(p *podPlan) error {
 	if had.Pod.Namespace != p.pod.Namespace {
 		return doc.problem("metadata.namespace", fmt.Sprintf("%q: the pod of that name is in namespace %s, and names of pods are for all", p.pod.Namespace, had.Pod.Namespace))
 	}
-	var fixed []string
+	var fixed []error
 	p.changed = changes(had.Pod, p.pod)
 	for _, path := range p.changed {
 		if !changeable(path) {
-			fixed = append(fixed, path)
+			fixed = append(fixed, &immutableError{doc.problem(path, ErrImmutable.Error())})
 		}
 	}
 	switch {
@@ -263,7 +263,7 @@ func (a *applier) compare(p *podPlan) error {
 	case a.opts.Replace:
 		p.make, p.remove, p.uid = true, true, ""
 	default:
-		return &immutableError{doc.problem(fixed[0], fmt.Sprintf("%s %v", list(fixed, "and"), ErrImmutable))}
+		return errors.Join(fixed...)
 	}
 	return nil
 }

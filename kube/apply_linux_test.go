@@ -1,10 +1,15 @@
 package kube
 
 import (
+	"errors"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/podbox/podbox/sandbox"
 )
 
 // TestMission runs the three pods of which each shows one way for containers to talk.
@@ -49,5 +54,201 @@ func TestMission(t *testing.T) {
 				t.Errorf("the second apply said %q", got)
 			}
 		})
+	}
+}
+
+// podWith is a pod that waits until the file of its ConfigMap says what it is to wait for.
+func podWith(label, image string) string {
+	return `apiVersion: v1
+kind: Pod
+metadata: {name: again, labels: {l: ` + label + `}}
+spec:
+  restartPolicy: Never
+  terminationGracePeriodSeconds: 0
+  nodeSelector: {a: ` + label + `}
+  volumes:
+  - {name: m, configMap: {name: m}}
+  - {name: s, secret: {secretName: s, optional: true}}
+  containers:
+  - name: c
+    image: ` + image + `
+    command: [sh, -c, "cat /m/k; until grep -q second /m/k && grep -q hush /s/k; do sleep .02; done; cat /m/k"]
+    volumeMounts: [{name: m, mountPath: /m}, {name: s, mountPath: /s}]
+`
+}
+
+func configMap(value string) string {
+	return "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: m}\ndata: {k: " + value + "}\n---\n"
+}
+
+const secretS = "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {k: hush}\n---\n"
+
+// TestApplyAgain applies what is there already, and changes it.
+func TestApplyAgain(t *testing.T) {
+	b := newBench(t)
+	for _, tt := range []struct {
+		yaml string
+		opts ApplyOptions
+		said string
+	}{
+		{configMap("first") + podWith("a", "busybox:1"), ApplyOptions{DryRun: true}, "configmap/m created (dry run)\nimage busybox:1, IfNotPresent (dry run)\npod/again created (dry run)\n"},
+		{configMap("first") + podWith("a", "busybox:1"), ApplyOptions{}, "configmap/m created\npod/again created\n"},
+		{configMap("first") + podWith("a", "busybox:1"), ApplyOptions{}, "configmap/m unchanged\npod/again unchanged\n"},
+		{podWith("a", "busybox:1"), ApplyOptions{}, "pod/again unchanged\n"},
+		{podWith("b", "busybox:1"), ApplyOptions{}, "pod/again configured\n"},
+		{podWith("b", "busybox:1"), ApplyOptions{}, "pod/again unchanged\n"},
+		{secretS, ApplyOptions{}, "secret/s created\npod/again configured\n"},
+		{configMap("second"), ApplyOptions{DryRun: true}, "configmap/m configured (dry run)\n"},
+		{configMap("second"), ApplyOptions{}, "configmap/m configured\npod/again configured\n"},
+	} {
+		if got := b.apply(tt.yaml, tt.opts); got != tt.said {
+			t.Errorf("said %q, want %q", got, tt.said)
+		}
+	}
+	info, err := b.pod("again").Info()
+	if err != nil || info.Labels["l"] != "b" {
+		t.Errorf("labels: %v, %v", info, err)
+	}
+	if got := b.logs("again", "c"); got != "firstsecond\n" {
+		t.Errorf("the container saw %q", got)
+	}
+	id := info.ID
+
+	// What cannot be changed is told by its path, and nothing has happened.
+	_, _, err = b.try(configMap("third")+podWith("b", "busybox:2"), ApplyOptions{})
+	want := "test.yaml: document 2, line 18: spec.containers[0].image: cannot be changed while the pod is there"
+	if !errors.Is(err, ErrImmutable) || err.Error() != want {
+		t.Errorf("got %v\nwant %s", err, want)
+	}
+	if got := b.apply(configMap("second"), ApplyOptions{}); got != "configmap/m unchanged\n" {
+		t.Error(got)
+	}
+	if got := b.apply(podWith("b", "busybox:2"), ApplyOptions{Replace: true}); got != "pod/again replaced\n" {
+		t.Error(got)
+	}
+	if info, err = b.pod("again").Info(); err != nil || info.ID == id {
+		t.Errorf("it is the same pod: %v", err)
+	}
+}
+
+// TestApplyFails has apply fail in ways that are found early, and late.
+func TestApplyFails(t *testing.T) {
+	b := newBench(t)
+	one := func(name, spec string) string {
+		return "---\napiVersion: v1\nkind: Pod\nmetadata: {name: " + name + "}\nspec:\n  terminationGracePeriodSeconds: 0\n" + spec
+	}
+	const sleeper = "  containers: [{name: c, image: busybox, command: [sleep, '60']}]\n"
+	if _, err := b.rt.Create(bg, sandbox.Spec{Name: "byhand"}); err != nil {
+		t.Fatal(err)
+	}
+	early := map[string]string{
+		one("a", sleeper) + one("b", "  containers: [{name: c, image: absent}]\n"):                                                                                `pod "b": spec.containers[0].image: image "absent": no such image`,
+		one("a", sleeper) + one("b", "  containers: [{name: c, image: i, env: [{name: A, valueFrom: {configMapKeyRef: {name: no, key: k}}}]}]\n"):                 `document 2, line 14: spec.containers[0].env[0].valueFrom.configMapKeyRef.name: "no": no such ConfigMap in namespace default`,
+		configMap("x") + one("a", "  containers: [{name: c, image: i, env: [{name: A, valueFrom: {configMapKeyRef: {name: m, key: no}}}]}]\n"):                    `spec.containers[0].env[0].valueFrom.configMapKeyRef.key: "no": ConfigMap "m" has no such key`,
+		one("a", "  volumes: [{name: v, secret: {secretName: no}}]\n"+sleeper):                                                                                    `spec.volumes[0].secret.secretName: "no": no such Secret in namespace default`,
+		one("a", "  volumes: [{name: v, projected: {sources: [{configMap: {name: no}}]}}]\n"+sleeper):                                                             `spec.volumes[0].projected.sources[0].configMap.name: "no": no such ConfigMap`,
+		one("a", "  containers: [{name: c, image: i, envFrom: [{secretRef: {name: no}}]}]\n"):                                                                     `spec.containers[0].envFrom[0].secretRef.name: "no": no such Secret`,
+		one("a", "  containers: [{name: c, image: nobody}]\n"):                                                                                                    `pod "a": spec.containers[0]: no command: neither the container nor its image says what to run`,
+		one("a", sleeper) + one("byhand", sleeper):                                                                                                                `document 2, line 9: metadata.name: "byhand": there is a pod of that name that was not applied`,
+		one("a", "  securityContext: {seccompProfile: {type: Localhost, localhostProfile: podbox-no-such.json}}\n"+sleeper):                                       `spec.securityContext.seccompProfile.localhostProfile: seccomp profile in /var/lib/kubelet/seccomp`,
+		one("a", "  volumes: [{name: v}]\n  containers: [{name: c, image: i, command: [a], volumeMounts: [{name: v, mountPath: /v, subPathExpr: $(X)}], env: [{name: X, value: /a/../..}]}]\n"): `subPathExpr: "/a/../..": want a relative path without "..", when it is expanded`,
+	}
+	for yaml, want := range early {
+		said, _, err := b.try(strings.TrimPrefix(yaml, "---\n"), ApplyOptions{})
+		if err == nil || !strings.Contains(err.Error(), want) || said != "" {
+			t.Errorf("%s\n got %v, said %q\nwant %s", yaml, err, said, want)
+		}
+		if list, err := b.rt.List(bg); err != nil || len(list) != 1 {
+			t.Errorf("%s\nthere are pods: %v, %v", yaml, list, err)
+		}
+	}
+	if got := b.apply(configMap("x"), ApplyOptions{}); got != "configmap/m created\n" {
+		t.Errorf("nothing was to be made: %q", got)
+	}
+
+	// A host path that is not there is found when the pod is made: what was made before
+	// stays, until it is deleted.
+	late := configMap("y") + one("a", sleeper) + one("b", "  volumes: [{name: v, hostPath: {path: /no/such, type: Directory}}]\n"+sleeper)
+	late = strings.Replace(late, "---\n---", "---", 1)
+	said, _, err := b.try(late, ApplyOptions{})
+	if err == nil || said != "configmap/m configured\npod/a created\n" {
+		t.Errorf("said %q, %v", said, err)
+	}
+	if _, err := b.rt.Open("b"); err == nil {
+		t.Error("half a pod is left")
+	}
+	for _, want := range []string{"pod/a deleted\nconfigmap/m deleted\n", ""} {
+		said, notes := "", ""
+		o := b.Options
+		o.Say, o.Note = func(l string) { said += l + "\n" }, func(l string) { notes += l + "\n" }
+		if err := Delete(bg, b.decode(late), o, sandbox.StopOptions{}); err != nil || said != want {
+			t.Errorf("said %q, want %q: %v", said, want, err)
+		}
+		if want == "" && notes != "pod/b: there is none\npod/a: there is none\nconfigmap/m: there is none\n" {
+			t.Errorf("noted %q", notes)
+		}
+	}
+	// Nothing is left of it.
+	for _, dir := range []string{"kube/configmaps/default", "kube/secrets"} {
+		if entries, err := os.ReadDir(filepath.Join(b.rt.Root(), dir)); len(entries) > 0 {
+			t.Errorf("%s: %v, %v", dir, entries, err)
+		}
+	}
+	if entries, _ := os.ReadDir(filepath.Join(b.rt.StateDir(), "pods")); len(entries) > 0 {
+		t.Errorf("on the disk: %v", entries)
+	}
+}
+
+// TestHalfMade has what a killed apply has left be made anew.
+func TestHalfMade(t *testing.T) {
+	b := newBench(t)
+	yaml := "apiVersion: v1\nkind: Pod\nmetadata: {name: half}\nspec:\n  terminationGracePeriodSeconds: 0\n  containers: [{name: c, image: busybox, command: [sleep, '60']}]\n"
+	spec := newTranslation(b.decode(yaml).Pods[0], world{}).sandbox()
+	spec.Annotations = map[string]string{uidAnnotation: "x"}
+	for _, recorded := range []bool{false, true} {
+		pod, err := b.rt.Create(bg, spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if recorded {
+			a := applied{Version: appliedVersion, UID: "x", Pod: b.decode(yaml).Pods[0]}
+			if err := a.write(pod); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := b.apply(yaml, ApplyOptions{}); got != "pod/half created\n" {
+			t.Error(got)
+		}
+		if got := b.apply(yaml, ApplyOptions{Wait: 5 * time.Second}); got != "pod/half unchanged\n" {
+			t.Error(got)
+		}
+		if err := Delete(bg, b.decode(yaml), b.Options, sandbox.StopOptions{}); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestSecretsAreKept has what is secret be for root alone.
+func TestSecretsAreKept(t *testing.T) {
+	b := newBench(t)
+	_, notes, err := b.try(secretS, ApplyOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if onDisk := openState(b.rt).onDisk(); onDisk != strings.Contains(notes, "which is on a disk: want a tmpfs") {
+		t.Errorf("noted %q, on a disk: %v", notes, onDisk)
+	}
+	err = filepath.WalkDir(filepath.Join(b.rt.Root(), "kube"), func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		st, err := d.Info()
+		if err == nil && st.Mode().Perm()&0o077 != 0 {
+			t.Errorf("%s: %v", path, st.Mode())
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
 	}
 }
