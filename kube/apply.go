@@ -435,6 +435,9 @@ func (a *applier) create(ctx context.Context, p *podPlan, set imageSet) (err err
 	if err != nil {
 		return err
 	}
+	if err := useVolumes(ctx, p.pod, made, set); err != nil {
+		return err
+	}
 	p.podIPs = nil
 	for _, ip := range []string{info.IP, info.IP6} {
 		if ip != "" {

@@ -15,6 +15,7 @@ import (
 // TestMission runs the three pods of which each shows one way for containers to talk.
 func TestMission(t *testing.T) {
 	b := newBench(t)
+	importPodtalk(t, b.Images.(Store).Store)
 	pods := map[string]map[string]string{
 		"shared-volume": {"reader": "Hello from the writer container\n", "writer": ""},
 		"message-queue": {"producer": "exit\n", "consumer": "exit\n"},
@@ -104,12 +105,15 @@ func TestApplyAgain(t *testing.T) {
 		if got := b.apply(tt.yaml, tt.opts); got != tt.said {
 			t.Errorf("said %q, want %q", got, tt.said)
 		}
+		if strings.Contains(tt.said, "pod/again created\n") && !tt.opts.DryRun {
+			b.saw("again", "c", "first")
+		}
 	}
 	info, err := b.pod("again").Info()
 	if err != nil || info.Labels["l"] != "b" {
 		t.Errorf("labels: %v, %v", info, err)
 	}
-	if got := b.logs("again", "c"); got != "firstsecond\n" {
+	if got := b.logs("again", "c"); got != "firstsecond" {
 		t.Errorf("the container saw %q", got)
 	}
 	id := info.ID
@@ -137,20 +141,20 @@ func TestApplyFails(t *testing.T) {
 	one := func(name, spec string) string {
 		return "---\napiVersion: v1\nkind: Pod\nmetadata: {name: " + name + "}\nspec:\n  terminationGracePeriodSeconds: 0\n" + spec
 	}
-	const sleeper = "  containers: [{name: c, image: busybox, command: [sleep, '60']}]\n"
+	const sleeper = "  containers: [{name: c, image: 'busybox:1', command: [sleep, '60']}]\n"
 	if _, err := b.rt.Create(bg, sandbox.Spec{Name: "byhand"}); err != nil {
 		t.Fatal(err)
 	}
 	early := map[string]string{
-		one("a", sleeper) + one("b", "  containers: [{name: c, image: absent}]\n"):                                                                                `pod "b": spec.containers[0].image: image "absent": no such image`,
-		one("a", sleeper) + one("b", "  containers: [{name: c, image: i, env: [{name: A, valueFrom: {configMapKeyRef: {name: no, key: k}}}]}]\n"):                 `document 2, line 14: spec.containers[0].env[0].valueFrom.configMapKeyRef.name: "no": no such ConfigMap in namespace default`,
-		configMap("x") + one("a", "  containers: [{name: c, image: i, env: [{name: A, valueFrom: {configMapKeyRef: {name: m, key: no}}}]}]\n"):                    `spec.containers[0].env[0].valueFrom.configMapKeyRef.key: "no": ConfigMap "m" has no such key`,
-		one("a", "  volumes: [{name: v, secret: {secretName: no}}]\n"+sleeper):                                                                                    `spec.volumes[0].secret.secretName: "no": no such Secret in namespace default`,
-		one("a", "  volumes: [{name: v, projected: {sources: [{configMap: {name: no}}]}}]\n"+sleeper):                                                             `spec.volumes[0].projected.sources[0].configMap.name: "no": no such ConfigMap`,
-		one("a", "  containers: [{name: c, image: i, envFrom: [{secretRef: {name: no}}]}]\n"):                                                                     `spec.containers[0].envFrom[0].secretRef.name: "no": no such Secret`,
-		one("a", "  containers: [{name: c, image: nobody}]\n"):                                                                                                    `pod "a": spec.containers[0]: no command: neither the container nor its image says what to run`,
-		one("a", sleeper) + one("byhand", sleeper):                                                                                                                `document 2, line 9: metadata.name: "byhand": there is a pod of that name that was not applied`,
-		one("a", "  securityContext: {seccompProfile: {type: Localhost, localhostProfile: podbox-no-such.json}}\n"+sleeper):                                       `spec.securityContext.seccompProfile.localhostProfile: seccomp profile in /var/lib/kubelet/seccomp`,
+		one("a", sleeper) + one("b", "  containers: [{name: c, image: 'absent:1', imagePullPolicy: Never}]\n"):                                                                                  `pod "b": spec.containers[0].image: image docker.io/library/absent:1: not here, and not to be pulled`,
+		one("a", sleeper) + one("b", "  containers: [{name: c, image: i, env: [{name: A, valueFrom: {configMapKeyRef: {name: absent, key: k}}}]}]\n"):                                           `document 2, line 13: spec.containers[0].env[0].valueFrom.configMapKeyRef.name: "absent": no such ConfigMap in namespace default`,
+		configMap("x") + one("a", "  containers: [{name: c, image: i, env: [{name: A, valueFrom: {configMapKeyRef: {name: m, key: absent}}}]}]\n"):                                              `spec.containers[0].env[0].valueFrom.configMapKeyRef.key: "absent": ConfigMap "m" has no such key`,
+		one("a", "  volumes: [{name: v, secret: {secretName: absent}}]\n"+sleeper):                                                                                                              `spec.volumes[0].secret.secretName: "absent": no such Secret in namespace default`,
+		one("a", "  volumes: [{name: v, projected: {sources: [{configMap: {name: absent}}]}}]\n"+sleeper):                                                                                       `spec.volumes[0].projected.sources[0].configMap.name: "absent": no such ConfigMap`,
+		one("a", "  containers: [{name: c, image: i, envFrom: [{secretRef: {name: absent}}]}]\n"):                                                                                               `spec.containers[0].envFrom[0].secretRef.name: "absent": no such Secret`,
+		one("a", "  containers: [{name: c, image: 'nobody:1'}]\n"):                                                                                                                              `pod "a": spec.containers[0]: no command: neither the container nor its image says what to run`,
+		one("a", sleeper) + one("byhand", sleeper):                                                                                                                                              `document 2, line 10: metadata.name: "byhand": there is a pod of that name that was not applied`,
+		one("a", "  securityContext: {seccompProfile: {type: Localhost, localhostProfile: podbox-no-such.json}}\n"+sleeper):                                                                     `spec.securityContext.seccompProfile.localhostProfile: seccomp profile in /var/lib/kubelet/seccomp`,
 		one("a", "  volumes: [{name: v}]\n  containers: [{name: c, image: i, command: [a], volumeMounts: [{name: v, mountPath: /v, subPathExpr: $(X)}], env: [{name: X, value: /a/../..}]}]\n"): `subPathExpr: "/a/../..": want a relative path without "..", when it is expanded`,
 	}
 	for yaml, want := range early {
@@ -202,7 +206,7 @@ func TestApplyFails(t *testing.T) {
 // TestHalfMade has what a killed apply has left be made anew.
 func TestHalfMade(t *testing.T) {
 	b := newBench(t)
-	yaml := "apiVersion: v1\nkind: Pod\nmetadata: {name: half}\nspec:\n  terminationGracePeriodSeconds: 0\n  containers: [{name: c, image: busybox, command: [sleep, '60']}]\n"
+	yaml := "apiVersion: v1\nkind: Pod\nmetadata: {name: half}\nspec:\n  terminationGracePeriodSeconds: 0\n  containers: [{name: c, image: 'busybox:1', command: [sleep, '60']}]\n"
 	spec := newTranslation(b.decode(yaml).Pods[0], world{}).sandbox()
 	spec.Annotations = map[string]string{uidAnnotation: "x"}
 	for _, recorded := range []bool{false, true} {

@@ -76,7 +76,7 @@ spec:
   serviceAccountName: robot
   containers:
   - name: c
-    image: busybox
+    image: busybox:1
     workingDir: /tmp
     command: [/bin/sh, -c, "env; echo arg=$0; echo arg1=$1; echo pwd=$(pwd)", $(COLOUR)]
     args: ["$$(COLOUR) $(NOPE)"]
@@ -161,7 +161,7 @@ func TestVolumes(t *testing.T) {
 		"secret": "cat /keys/password", "secret mode": "stat -L -c %a:%u:%g /keys/password", "secret on": "stat -f -c %T /keys",
 		"absent": "ls /absent | wc -l | tr -d ' '", "labels": "cat /about/labels", "cpu": "cat /about/cpu", "uid": "stat -L -c %u /about/cpu",
 		"projected": "cat /all/colour /all/password /all/name | tr '\\n' ' '", "projected on": "stat -f -c %T /all",
-		"sub": "ls /sub", "expr": "ls /disk/vol", "claim": "cat /claim/kept", "claim ro": "touch /claimro/x 2>&1 | sed 's/.*: //'",
+		"sub": "ls /sub", "expr": "ls /disk/vol", "claim": "cat /claim/kept", "image": "cat /image/hello", "image ro": "touch /image/x 2>&1 | sed 's/.*: //'", "claim ro": "touch /claimro/x 2>&1 | sed 's/.*: //'",
 		"ephemeral": "stat -c %a:%g /ephemeral", "fsgroup": "stat -c %g /disk/said", "group of memory": "stat -c %g /memory",
 		"private": "grep ' /disk ' /proc/self/mountinfo | grep -c -e master: -e shared:",
 	})
@@ -192,19 +192,20 @@ spec:
       - {configMap: {name: settings, items: [{key: colour, path: colour}]}}
       - {secret: {name: keys}}
       - {downwardAPI: {items: [{path: name, fieldRef: {fieldPath: metadata.name}}]}}
+  - {name: image, image: {reference: 'data:1'}}
   - {name: claim, persistentVolumeClaim: {claimName: data}}
   - {name: claimro, persistentVolumeClaim: {claimName: data, readOnly: true}}
   - {name: ephemeral, ephemeral: {volumeClaimTemplate: {spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}}}}
   initContainers:
   - name: prepare
-    image: busybox
+    image: busybox:1
     ` + shell("echo hello > /disk/said; mkdir -p /disk/a/b; echo > /disk/a/b/in-sub; echo kept > /claim/kept") + `
     volumeMounts:
     - {name: disk, mountPath: /disk}
     - {name: claim, mountPath: /claim}
   containers:
   - name: c
-    image: busybox
+    image: busybox:1
     ` + shell(look) + `
     resources: {limits: {cpu: 250m}}
     env: [{name: NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}]
@@ -223,6 +224,7 @@ spec:
     - {name: all, mountPath: /all}
     - {name: disk, mountPath: /sub, subPath: a/b}
     - {name: disk, mountPath: /mine, subPathExpr: $(NAME)/x}
+    - {name: image, mountPath: /image}
     - {name: claim, mountPath: /claim}
     - {name: claimro, mountPath: /claimro}
     - {name: ephemeral, mountPath: /ephemeral}
@@ -233,7 +235,7 @@ spec:
 		"made": "directory", "settings": "green", "mode": "440", "raw": "hello", "default mode": "444", "settings ro": "Read-only file system",
 		"only": "etc raw ", "secret": "hunter2", "secret mode": "440:0:2000", "secret on": "tmpfs", "absent": "0",
 		"labels": `app="web"`, "cpu": "250", "uid": "77", "projected": "greenhunter2vol", "projected on": "tmpfs", "sub": "in-sub", "expr": "x",
-		"claim": "kept", "claim ro": "Read-only file system", "ephemeral": "2777:2000", "fsgroup": "2000", "group of memory": "2000",
+		"claim": "kept", "image": "of the image", "image ro": "Read-only file system", "claim ro": "Read-only file system", "ephemeral": "2777:2000", "fsgroup": "2000", "group of memory": "2000",
 	})
 	// A claim outlives the pod.
 	b.apply(`apiVersion: v1
@@ -244,7 +246,7 @@ spec:
   volumes: [{name: v, persistentVolumeClaim: {claimName: data}}]
   containers:
   - name: c
-    image: busybox
+    image: busybox:1
     `+shell("echo found: $(cat /v/kept)")+`
     volumeMounts: [{name: v, mountPath: /v}]
 `, ApplyOptions{})
@@ -256,7 +258,7 @@ func TestSecurity(t *testing.T) {
 	status := func(field string) string { return "awk '/^" + field + ":/ { print $2 }' /proc/self/status" }
 	look := script(map[string]string{
 		"user": "id -u", "group": "id -g", "groups": "id -G", "caps": status("CapBnd"), "effective": status("CapEff"), "nnp": status("NoNewPrivs"),
-		"seccomp": status("Seccomp"), "root": "touch /new 2>&1 | sed 's/.*: //'", "masked": "wc -c < /proc/keys | tr -d ' '",
+		"seccomp": status("Seccomp"), "root": "touch /new 2>&1 | sed 's/.*: //'", "masked": "grep -c ' /proc/keys ' /proc/self/mountinfo",
 		"somaxconn": "cat /proc/sys/net/core/somaxconn", "shmmax": "cat /proc/sys/kernel/shmmax", "oom": "cat /proc/self/oom_score_adj",
 		"memory": "cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null",
 		"cpu":    "cat /sys/fs/cgroup/cpu.max 2>/dev/null || cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us",
@@ -278,28 +280,46 @@ spec:
     sysctls: [{name: net.core.somaxconn, value: "1234"}, {name: kernel/shmmax, value: "65536"}]
   containers:
   - name: usual
-    image: busybox
+    image: busybox:1
     ` + shell(look) + `
     resources: {requests: {cpu: 250m}, limits: {memory: 64Mi, cpu: 500m}}
   - name: tight
-    image: busybox
+    image: busybox:1
     ` + shell(look) + `
     securityContext: {readOnlyRootFilesystem: true, allowPrivilegeEscalation: false, capabilities: {drop: [ALL], add: [NET_BIND_SERVICE]}, seccompProfile: {type: Unconfined}}
   - name: open
-    image: busybox
+    image: busybox:1
     ` + shell(look) + `
     securityContext: {privileged: true, runAsUser: 0, runAsGroup: 0, runAsNonRoot: false}
   - name: root
-    image: busybox
+    image: busybox:1
     ` + shell(look) + `
     securityContext: {runAsUser: 0, runAsNonRoot: false, capabilities: {add: [SYS_TIME], drop: [CHOWN]}}
 `
 	b.apply(yaml, ApplyOptions{})
 	b.expects("sec", "usual", map[string]string{
-		"user": "1000", "group": "3000", "groups": "3000 4000 2000|3000 2000 4000", "caps": "00000000a80425fb", "effective": "0000000000000000", "nnp": "0",
-		"seccomp": "2", "masked": "0", "somaxconn": "1234", "shmmax": "65536", "oom": "9[0-9][0-9]", "memory": "67108864", "cpu": "50000( 100000)?",
+		"user": "1000", "group": "3000", "groups": "3000 555 2000 4000", "caps": "00000000a80425fb", "effective": "0000000000000000", "nnp": "0",
+		"seccomp": "2", "masked": "1", "somaxconn": "1234", "shmmax": "65536", "oom": "9[0-9][0-9]", "memory": "67108864", "cpu": "50000( 100000)?",
 		"shares": "256|10|35|30", "users": "host .*", "sys": "0",
 	})
+	b.apply(`apiVersion: v1
+kind: Pod
+metadata: {name: strict}
+spec:
+  restartPolicy: Never
+  hostUsers: false
+  securityContext: {runAsUser: 1000, supplementalGroups: [4000], supplementalGroupsPolicy: Strict}
+  containers:
+  - name: c
+    image: busybox:1
+    `+shell(look)+`
+  - name: unmasked
+    image: busybox:1
+    `+shell(look)+`
+    securityContext: {procMount: Unmasked, runAsUser: 0}
+`, ApplyOptions{})
+	b.expects("strict", "c", map[string]string{"user": "1000", "group": "1001", "groups": "1001 4000", "users": "own 65536"})
+	b.expects("strict", "unmasked", map[string]string{"user": "0", "users": "own 65536", "masked": "0"})
 	b.expects("sec", "tight", map[string]string{
 		"caps": "0000000000000400", "nnp": "1", "seccomp": "0", "root": "Read-only file system",
 	})
@@ -310,13 +330,13 @@ spec:
 
 	// What would run as root, or cannot be told, is not even made.
 	for image, want := range map[string]string{
-		"busybox": "spec.containers[0].securityContext.runAsNonRoot: the container would run as root",
-		"nobody":  `spec.containers[0].securityContext.runAsNonRoot: the image's user is "nobody", and it cannot be told whether that is root: want runAsUser`,
+		"busybox:1": "spec.containers[0].securityContext.runAsNonRoot: the container would run as root",
+		"nobody:1":  `spec.containers[0].securityContext.runAsNonRoot: the image's user is "nobody", and it cannot be told whether that is root: want runAsUser`,
 	} {
 		_, _, err := b.try(`apiVersion: v1
 kind: Pod
 metadata: {name: refused}
-spec: {containers: [{name: c, image: `+image+`, command: [sh], securityContext: {runAsNonRoot: true}}]}
+spec: {containers: [{name: c, image: '`+image+`', command: [sh], securityContext: {runAsNonRoot: true}}]}
 `, ApplyOptions{})
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %s", image, err, want)
@@ -351,10 +371,10 @@ spec:
   hostAliases: [{ip: 192.0.2.7, hostnames: [db, db.example.com]}]
   containers:
   - name: sleeper
-    image: busybox
+    image: busybox:1
     command: [sleep, "1.25"]
   - name: c
-    image: busybox
+    image: busybox:1
     ` + shell("sleep .1\n"+look) + `
 ---
 apiVersion: v1
@@ -367,7 +387,7 @@ spec:
   hostIPC: true
   containers:
   - name: c
-    image: busybox
+    image: busybox:1
     ` + shell(look) + `
 `
 	b.apply(yaml, ApplyOptions{})
@@ -399,23 +419,23 @@ spec:
   os: {name: linux}
   volumes: [{name: v}]
   initContainers:
-  - {name: first, image: busybox, command: [sh, -c, "echo first >> /v/order"], volumeMounts: [{name: v, mountPath: /v}]}
+  - {name: first, image: 'busybox:1', command: [sh, -c, "echo first >> /v/order"], volumeMounts: [{name: v, mountPath: /v}]}
   - name: side
-    image: busybox
+    image: busybox:1
     restartPolicy: Always
     command: [sh, -c, "echo side >> /v/order; exec httpd -f -p 8080 -h /v"]
     ports: [{name: http, containerPort: 8080}]
     startupProbe: {httpGet: {path: /order, port: http}, periodSeconds: 1}
     volumeMounts: [{name: v, mountPath: /v}]
-  - {name: second, image: busybox, command: [sh, -c, "echo second >> /v/order"], volumeMounts: [{name: v, mountPath: /v}]}
+  - {name: second, image: 'busybox:1', command: [sh, -c, "echo second >> /v/order"], volumeMounts: [{name: v, mountPath: /v}]}
   containers:
   - name: main
-    image: busybox
+    image: busybox:1
     command: [sh, -c, "until [ -e /v/hook ]; do sleep .02; done; cat /v/order; echo so long > /dev/termination-log"]
     lifecycle: {postStart: {exec: {command: [sh, -c, "echo > /v/hook"]}}}
     volumeMounts: [{name: v, mountPath: /v}]
   - name: again
-    image: busybox
+    image: busybox:1
     restartPolicy: Never
     restartPolicyRules: [{action: Restart, exitCodes: {operator: In, values: [42]}}]
     command: [sh, -c, "[ -e /v/once ] && exit 3; echo > /v/once; exit 42"]
@@ -429,7 +449,7 @@ metadata: {name: late}
 spec:
   activeDeadlineSeconds: 1
   terminationGracePeriodSeconds: 0
-  containers: [{name: c, image: busybox, command: [sleep, "60"]}]
+  containers: [{name: c, image: 'busybox:1', command: [sleep, "60"]}]
 ---
 apiVersion: v1
 kind: Pod
@@ -440,7 +460,7 @@ spec:
   volumes: [{name: v, hostPath: {path: ` + t.TempDir() + `}}]
   containers:
   - name: c
-    image: busybox
+    image: busybox:1
     command: [sh, -c, "trap 'echo stopped by usr1 > /v/usr1; exit 0' USR1; httpd -p 8081 -h /; while :; do sleep .05; done"]
     readinessProbe: {tcpSocket: {port: 8081}, periodSeconds: 1}
     livenessProbe: {exec: {command: [test, -d, /bin]}}

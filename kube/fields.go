@@ -297,7 +297,7 @@ func Fields() map[string]Field {
 		"VolumeMount.readOnly":          {Done, ""},
 		"VolumeMount.recursiveReadOnly": {Done, "`Disabled`, `IfPossible` or `Enabled`."},
 		"VolumeMount.mountPath":         {Done, "Absolute; made in the container if it is not there."},
-		"VolumeMount.subPath":           {Done, "Of the volume, without `..`; a directory is made if it is not there. No symbolic link leads out of the volume."},
+		"VolumeMount.subPath":           {Done, "Of the volume, without `..`, and not of an image; a directory is made if it is not there. No symbolic link leads out of the volume."},
 		"VolumeMount.mountPropagation":  {Done, "`None`, `HostToContainer`, or `Bidirectional` of a privileged container."},
 		"VolumeMount.subPathExpr":       {Done, "`subPath` with `$(VAR)` expanded."},
 		"VolumeMount.bindMountOptions":  {Refused, "Mounts have `nodev`."},

@@ -29,8 +29,12 @@ type Image interface {
 	Config() ImageConfig
 	// Settle puts a container on the image, and has it run as a user.
 	Settle(s *supervisor.Spec, u User) error
-	// Mount returns an OCI mount of the image's files, read-only.
-	Mount(destination, subPath string) (specs.Mount, error)
+	// Use keeps the image from being removed as long as there is something at the path
+	// owner. user, an ID, tells it from other uses.
+	Use(ctx context.Context, user, owner string) error
+	// Mount returns an OCI mount of the image's files, read-only. The image must be in
+	// use when it is made.
+	Mount(destination string) (specs.Mount, error)
 }
 
 // An ImageConfig is how an image wants to be run.

@@ -3,18 +3,15 @@ package kube
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	specs "github.com/opencontainers/runtime-spec/specs-go"
-	corev1 "k8s.io/api/core/v1"
-
+	"github.com/podbox/podbox/image"
+	"github.com/podbox/podbox/image/ingest"
 	"github.com/podbox/podbox/internal/testenv"
 	"github.com/podbox/podbox/sandbox"
 	"github.com/podbox/podbox/supervisor"
@@ -57,7 +54,7 @@ func newBench(t *testing.T) *bench {
 	}
 	b := &bench{T: t, rt: rt}
 	b.Options = Options{
-		Runtime: rt, Images: roots{t},
+		Runtime: rt, Images: Store{Store: importImages(t, rt)},
 		Supervisor: supervisor.Options{Command: []string{"/proc/self/exe", "supervise"}},
 	}
 	t.Cleanup(func() {
@@ -117,10 +114,6 @@ func (b *bench) pod(name string) *supervisor.Pod {
 // logs returns what a container has written, to its end.
 func (b *bench) logs(pod, name string) string {
 	b.Helper()
-	c, err := b.pod(pod).Container(name)
-	if err != nil {
-		b.Fatal(err)
-	}
 	ctx, cancel := context.WithTimeout(bg, 20*time.Second)
 	defer cancel()
 	for {
@@ -136,19 +129,45 @@ func (b *bench) logs(pod, name string) string {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
+	text, err := b.log(pod, name)
+	if err != nil {
+		s, _ := b.pod(pod).Status()
+		b.Fatalf("logs of %s: %v%s", name, err, because(s))
+	}
+	return text
+}
+
+// log returns what a container has written by now.
+func (b *bench) log(pod, name string) (string, error) {
+	c, err := b.pod(pod).Container(name)
+	if err != nil {
+		return "", err
+	}
 	var text strings.Builder
-	err = c.Logs(ctx, supervisor.LogOptions{}, func(e supervisor.LogEntry) error {
+	err = c.Logs(bg, supervisor.LogOptions{}, func(e supervisor.LogEntry) error {
 		text.Write(e.Text)
 		if !e.Partial {
 			text.WriteByte('\n')
 		}
 		return nil
 	})
-	if err != nil {
-		s, _ := b.pod(pod).Status()
-		b.Fatalf("logs of %s: %v%s", name, err, because(s))
+	return text.String(), err
+}
+
+// saw waits until a container has written something.
+func (b *bench) saw(pod, name, want string) {
+	b.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		text, err := b.log(pod, name)
+		if strings.Contains(text, want) {
+			return
+		}
+		if time.Now().After(deadline) {
+			b.Fatalf("container %s has not written %q, but %q (%v)", name, want, text, err)
+		}
+		time.Sleep(10 * time.Millisecond)
 	}
-	return text.String()
 }
 
 func ended(s *supervisor.PodStatus, name string) bool {
@@ -162,80 +181,49 @@ func ended(s *supervisor.PodStatus, name string) bool {
 	return false
 }
 
-// roots are images that are root directories: busybox in each, and podtalk in that which is
-// called so.
-type roots struct{ t *testing.T }
-
-func (r roots) Ensure(_ context.Context, ref string, _ corev1.PullPolicy, _ [][]byte) (Image, error) {
-	switch {
-	case strings.Contains(ref, "absent"):
-		return nil, fmt.Errorf("image %q: no such image", ref)
-	case strings.Contains(ref, "podtalk"):
-		return root{podtalk(r.t), ImageConfig{Entrypoint: []string{"/podtalk"}, ID: "sha256:podtalk"}}, nil
-	case strings.Contains(ref, "nobody"):
-		return root{busybox(r.t), ImageConfig{User: "nobody"}}, nil
+// importImages puts images into the runtime's store: what they are called is in the code.
+func importImages(t *testing.T, rt *sandbox.Runtime) *image.Store {
+	t.Helper()
+	store, err := supervisor.Images(rt)
+	if err != nil {
+		t.Fatal(err)
 	}
-	return root{busybox(r.t), ImageConfig{Cmd: []string{"/bin/sh"}, Env: []string{"PATH=/bin"}, ID: "sha256:busybox"}}, nil
-}
-
-type root struct {
-	dir    string
-	config ImageConfig
-}
-
-func (r root) Config() ImageConfig { return r.config }
-
-func (r root) Settle(s *supervisor.Spec, u User) error {
-	s.OCI.Root.Path = r.dir
-	p := &s.OCI.Process.User
-	if u.Name != "" {
-		if _, err := fmt.Sscan(u.Name, &p.UID); err != nil {
-			return err
-		}
-	}
-	if u.Group != nil {
-		p.GID = *u.Group
-	}
-	p.AdditionalGids = u.Groups
-	return nil
-}
-
-func (r root) Mount(destination, subPath string) (specs.Mount, error) {
-	return specs.Mount{Destination: destination, Type: "bind", Source: filepath.Join(r.dir, subPath), Options: []string{"rbind", "ro"}}, nil
-}
-
-var (
-	mu    sync.Mutex
-	built []byte
-)
-
-// podtalk returns a root with nothing but podtalk in it.
-func podtalk(t *testing.T) string {
-	mu.Lock()
-	defer mu.Unlock()
-	dir := t.TempDir()
-	name := filepath.Join(dir, "podtalk")
-	if built == nil {
-		cmd := exec.Command("go", "build", "-o", name, "../examples/podtalk")
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("%v\n%s", err, out)
-		}
-		var err error
-		if built, err = os.ReadFile(name); err != nil {
+	add := func(dir string, config image.Config, names ...string) {
+		if _, err := ingest.ImportDir(bg, store, dir, config, ingest.Options{Names: names}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := errors.Join(os.Chmod(dir, 0o755), os.WriteFile(name, built, 0o755)); err != nil {
+	box := busybox(t)
+	add(box, image.Config{Cmd: []string{"/bin/sh"}, Env: []string{"PATH=/bin"}}, "localhost/busybox:pods", "busybox:1", "busybox:2")
+	add(box, image.Config{User: "nobody"}, "nobody:1")
+	data := t.TempDir()
+	if err := errors.Join(os.Chmod(data, 0o755), os.WriteFile(filepath.Join(data, "hello"), []byte("of the image\n"), 0o644)); err != nil {
 		t.Fatal(err)
 	}
-	return dir
+	add(data, image.Config{}, "data:1")
+	return store
+}
+
+// importPodtalk adds an image with nothing but podtalk in it.
+func importPodtalk(t *testing.T, store *image.Store) {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("go", "build", "-o", filepath.Join(dir, "podtalk"), "../examples/podtalk")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	_, err := ingest.ImportDir(bg, store, dir, image.Config{Entrypoint: []string{"/podtalk"}}, ingest.Options{Names: []string{"localhost/podtalk:pods"}})
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // busybox returns a root with busybox under all its names.
 func busybox(t *testing.T) string {
-	mu.Lock()
-	defer mu.Unlock()
 	dir := t.TempDir()
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
@@ -243,6 +231,9 @@ func busybox(t *testing.T) string {
 	text, err := os.ReadFile("/bin/busybox")
 	if err == nil {
 		err = errors.Join(os.Mkdir(filepath.Join(dir, "bin"), 0o755), os.WriteFile(filepath.Join(dir, "bin/busybox"), text, 0o755),
+			os.Mkdir(filepath.Join(dir, "etc"), 0o755),
+			os.WriteFile(filepath.Join(dir, "etc/passwd"), []byte("root:x:0:0::/root:/bin/sh\nworker:x:1000:1001::/home:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n"), 0o644),
+			os.WriteFile(filepath.Join(dir, "etc/group"), []byte("root:x:0:\nworker:x:1001:\nextra:x:555:worker\n"), 0o644),
 			os.Mkdir(filepath.Join(dir, "tmp"), 0o1777), os.Chmod(filepath.Join(dir, "tmp"), 0o1777))
 	}
 	if err != nil {

@@ -201,6 +201,9 @@ func (c *containerCheck) mounts() {
 				c.want(at.Child(sub.name), sub.path, `a relative path without ".."`)
 			}
 		}
+		if i := slices.IndexFunc(c.pod.Volumes, func(v corev1.Volume) bool { return v.Name == m.Name }); i >= 0 && c.pod.Volumes[i].Image != nil && m.SubPath+m.SubPathExpr != "" {
+			c.add(at.Child("subPath"), "want none of a volume that is an image")
+		}
 		if m.SubPath != "" && m.SubPathExpr != "" {
 			c.add(at.Child("subPathExpr"), "want none with subPath")
 		}
