@@ -83,6 +83,13 @@ var rules = []rule{{
 	places: []string{"netns", "internal/testenv"},
 	reason: "there is one table, and one package that knows what is in it",
 }, {
+	what: []string{
+		"go.podman.io/image/v5/pkg/sysregistriesv2", "go.podman.io/image/v5/pkg/docker/config", "go.podman.io/image/v5/docker/reference",
+		"github.com/google/go-containerregistry/pkg/v1/remote", "github.com/google/go-containerregistry/pkg/name",
+	},
+	places: []string{"image/registry"},
+	reason: "one package knows where images come from, and what is not to be said to whom",
+}, {
 	what:   []string{"github.com/vishvananda/netns"},
 	places: nil,
 	reason: "its New and NewNamed are not atomic and leave the thread changed: see internal/nsthread",

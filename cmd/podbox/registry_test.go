@@ -17,6 +17,7 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -35,7 +36,7 @@ import (
 
 // runRegistry is the program registry of the scripts:
 //
-//	registry serve [-auth USER:PASSWORD] [-tls CA] ADDR
+//	registry serve [-auth USER:PASSWORD] [-tls CA] [-hang] ADDR
 //	                               a registry in memory; -tls writes its authority's certificate to a file
 //	registry push REF DIR...       put an image into one, each directory a layer
 //	registry save FILE NAME DIR... write an archive as docker save does
@@ -116,6 +117,7 @@ func serveRegistry(args []string) error {
 	fs := flag.NewFlagSet("serve", flag.ContinueOnError)
 	auth := fs.String("auth", "", "USER:PASSWORD")
 	ca := fs.String("tls", "", "file for the certificate")
+	hang := fs.Bool("hang", false, "never send a layer, once it is half sent")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
@@ -125,6 +127,19 @@ func serveRegistry(args []string) error {
 		if *auth != "" && user+":"+password != *auth {
 			w.Header().Set("WWW-Authenticate", `Basic realm="test"`)
 			http.Error(w, `{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}`, http.StatusUnauthorized)
+			return
+		}
+		if *hang && r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/blobs/") {
+			half := httptest.NewRecorder()
+			store.ServeHTTP(half, r)
+			if half.Body.Len() > 10_000 {
+				w.Header().Set("Content-Length", fmt.Sprint(half.Body.Len()))
+				_, _ = w.Write(half.Body.Bytes()[:half.Body.Len()/2])
+				w.(http.Flusher).Flush()
+				<-r.Context().Done()
+				return
+			}
+			_, _ = w.Write(half.Body.Bytes())
 			return
 		}
 		store.ServeHTTP(w, r)

@@ -106,24 +106,26 @@ func (f *runFlags) findImage(ctx context.Context, a *app, store *image.Store) (*
 	default:
 		return nil, fmt.Errorf("--pull %q: %w: want missing, always or never", f.pull, sandbox.ErrInvalid)
 	}
-	if err := a.pullImage(ctx, f.image); err != nil {
+	id, err := a.pullImage(ctx, f.image, f.pull)
+	if err != nil {
 		return nil, err
 	}
-	return store.Find(f.image)
+	return store.Find(id)
 }
 
-// pullImage has podbox-kube fetch an image: what that takes is not in podbox.
-func (a *app) pullImage(ctx context.Context, ref string) error {
+// pullImage has podbox-kube fetch an image: what that takes is not in podbox. It returns
+// the ID: the image may be called otherwise, if the name was an alias.
+func (a *app) pullImage(ctx context.Context, ref, policy string) (id string, err error) {
 	path, err := twin.Path(twin.Kube)
 	if err != nil {
-		return err
+		return "", err
 	}
-	cmd := exec.CommandContext(ctx, path, "--root", a.Root, "--state-dir", a.StateDir, "--log-level", a.LogLevel, "image", "pull", "--", ref)
+	cmd := exec.CommandContext(ctx, path, "--root", a.Root, "--state-dir", a.StateDir, "--log-level", a.LogLevel, "image", "pull", "--policy", policy, "--", ref)
 	cmd.Env, cmd.Stderr = twin.Environ(), os.Stderr
-	err = cmd.Run()
+	out, err := cmd.Output()
 	var failed *exec.ExitError
 	if errors.As(err, &failed) && failed.Exited() {
-		return exit.Status(exit.Failed) // it has said why
+		return "", exit.Status(exit.Failed) // it has said why
 	}
-	return err
+	return strings.TrimSpace(string(out)), err
 }

@@ -48,7 +48,7 @@ func (s *source) client(opts Options) (*client, error) {
 		insecure = *opts.Insecure
 	}
 	conf := &tls.Config{InsecureSkipVerify: insecure}
-	dir, err := certDir(opts.CertDir, reference.Domain(s.ref))
+	dir, err := certDir(opts.CertDir, reference.Domain(s.ref), "/etc/containers/certs.d", "/etc/docker/certs.d")
 	if err != nil {
 		return nil, err
 	}
@@ -75,13 +75,14 @@ func (s *source) client(opts Options) (*client, error) {
 	}, nil
 }
 
-// certDir returns the directory with a registry's certificates, or "" if there is none.
-func certDir(given, host string) (string, error) {
+// certDir returns the directory with a registry's certificates: the one that is given,
+// or the first below the others that is there, or "".
+func certDir(given, host string, below ...string) (string, error) {
 	if given != "" {
 		_, err := os.Stat(given)
 		return given, err
 	}
-	for _, dir := range []string{"/etc/containers/certs.d", "/etc/docker/certs.d"} {
+	for _, dir := range below {
 		dir = filepath.Join(dir, host)
 		_, err := os.Stat(dir)
 		switch {

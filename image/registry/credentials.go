@@ -24,21 +24,29 @@ type Credentials struct {
 // maxPullSecret is the size that Kubernetes allows to a secret.
 const maxPullSecret = 1 << 20
 
+// An authEntry is what is known of a registry in a file of docker login.
+type authEntry struct {
+	Username      string `json:"username"`
+	Password      string `json:"password"`
+	Auth          string `json:"auth"`
+	IdentityToken string `json:"identitytoken"`
+}
+
 // ParsePullSecret reads the value of .dockerconfigjson of a Kubernetes secret, which is
-// a file of docker login. Those for longer paths come first. Errors do not quote it.
+// a file of docker login, or of .dockercfg, which is one of an older version. Those for
+// longer paths come first. Errors do not quote it.
 func ParsePullSecret(text []byte) ([]Credentials, error) {
-	var file struct {
-		Auths map[string]struct {
-			Username      string `json:"username"`
-			Password      string `json:"password"`
-			Auth          string `json:"auth"`
-			IdentityToken string `json:"identitytoken"`
-		} `json:"auths"`
-	}
 	if len(text) > maxPullSecret {
 		return nil, fmt.Errorf("pull secret: %w: %d bytes", ErrTooLarge, len(text))
 	}
-	if err := json.Unmarshal(text, &file); err != nil {
+	var file struct {
+		Auths map[string]authEntry `json:"auths"`
+	}
+	err := json.Unmarshal(text, &file)
+	if err == nil && file.Auths == nil {
+		err = json.Unmarshal(text, &file.Auths)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("pull secret: %w: want the JSON of docker login: auths: {REGISTRY: {auth: BASE64}}", ErrInvalid)
 	}
 	var found []Credentials

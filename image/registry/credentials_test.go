@@ -17,6 +17,8 @@ func TestParsePullSecret(t *testing.T) {
 		`{"auths":{"http://registry.example:5000/v2/":{"username":"ann","password":""}}}`:                   {{Registry: "registry.example:5000", Username: "ann"}},
 		`{"auths":{"a.example/team":{"identitytoken":"T"},"a.example":{"username":"ann"}},"credsStore":""}`: {{Registry: "a.example/team", Token: "T"}, {Registry: "a.example", Username: "ann"}},
 		`{"auths":{}}`: nil,
+		fmt.Sprintf(`{"https://registry.example":{"auth":%q,"email":"a@b"}}`, auth): {{Registry: "registry.example", Username: "ann", Password: "secret:word"}},
+		`{}`: nil,
 	} {
 		got, err := ParsePullSecret([]byte(text))
 		if err != nil || !reflect.DeepEqual(got, want) {
@@ -24,7 +26,7 @@ func TestParsePullSecret(t *testing.T) {
 		}
 	}
 	for _, text := range []string{
-		"", "[]", "secret", `{"auths":[]}`, `{"auths":{"a":{}}}`, `{"auths":{"":{"username":"secret"}}}`, `{"auths":{"a":{"auth":"secret"}}}`,
+		"", "[]", "secret", `{"credsStore":"secret"}`, `{"a":{"auth":"secret"}}`, `{"auths":[]}`, `{"auths":{"a":{}}}`, `{"auths":{"":{"username":"secret"}}}`, `{"auths":{"a":{"auth":"secret"}}}`,
 		`{"auths":{"a":{"auth":"c2VjcmV0"}}}`, `{"auths":{"a":{"auth":5}}}`, `{"auths":{"a":"` + strings.Repeat("x", maxPullSecret) + `"}}`,
 	} {
 		got, err := ParsePullSecret([]byte(text))

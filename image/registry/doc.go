@@ -20,7 +20,8 @@
 // either, and not from private ones. Credentials go to the registry that they are for,
 // by its host and port, or to the token server that it names, which must speak HTTPS if
 // the registry does; a redirect takes none along. If a registry names its token server
-// by a private address, that must be its own: give it a name.
+// by a private address, that must be its own: give it a name. A registry has a name or an
+// IPv4 address, not an address of IPv6.
 //
 // What comes is checked: manifests, configurations and layers by their digests, those
 // that a reference asks for above all; their sizes are bounded. What fails for a moment

@@ -191,12 +191,25 @@ func lockName(ctx context.Context, store *image.Store, name Reference) (*nameLoc
 		if err != nil {
 			return nil, err
 		}
+		sweepLocks(dir)
 		return &nameLock{path, lock}, nil
 	}
 }
 
+// sweepLocks removes those that killed processes have left.
+func sweepLocks(dir string) {
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		if l, err := flock.Try(path, flock.Exclusive); err == nil {
+			_ = os.Remove(path)
+			l.Close()
+		}
+	}
+}
+
 // Close removes the lock, too. What a killed process leaves is an empty file, which the
-// next one that fetches the image removes.
+// next one that fetches an image removes.
 func (l *nameLock) Close() error {
 	return errors.Join(os.Remove(l.path), l.lock.Close())
 }

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 
@@ -78,6 +79,57 @@ func TestCertificates(t *testing.T) {
 	opts.CertDir = t.TempDir() + "/none"
 	if err := fetch(t, s.host()+"/app:v1", opts, nil); err == nil || !strings.Contains(err.Error(), "none") {
 		t.Errorf("no such directory: %v", err)
+	}
+}
+
+func TestCertDir(t *testing.T) {
+	a, b := t.TempDir(), t.TempDir()
+	if err := os.Mkdir(b+"/registry.example:5000", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct{ given, host, want string }{
+		{"", "registry.example:5000", b + "/registry.example:5000"},
+		{"", "registry.example", ""},
+		{a, "registry.example:5000", a},
+	} {
+		if got, err := certDir(test.given, test.host, a, b); got != test.want || err != nil {
+			t.Errorf("%q, %s: %q, %v, want %q", test.given, test.host, got, err, test.want)
+		}
+	}
+	if err := os.Mkdir(a+"/registry.example:5000", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := certDir("", "registry.example:5000", a, b); got != a+"/registry.example:5000" || err != nil {
+		t.Errorf("in both: %q, %v", got, err)
+	}
+	if err := os.WriteFile(a+"/file", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := certDir("", "registry.example", a+"/file"); err == nil {
+		t.Errorf("below a file: %q", got)
+	}
+}
+
+// TestCredentialHelper has the password in a helper, such as those of Docker.
+func TestCredentialHelper(t *testing.T) {
+	s := serve(t, false)
+	img := hostImage(t, layer(1000))
+	s.push(t, "app:v1", img)
+	guard(s, "ann", "secret")
+	dir := t.TempDir()
+	helper := "#!/bin/sh\nread host\n[ \"$1 $host\" = \"get " + s.host() + "\" ] && echo '{\"Username\":\"ann\",\"Secret\":\"secret\"}'\n"
+	if err := os.WriteFile(dir+"/docker-credential-podbox-test", []byte(helper), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	opts := insecure(t)
+	opts.AuthFile = file(t, "auth.json", fmt.Sprintf(`{"credHelpers": {%q: "podbox-test"}}`, s.host()))
+	if err := fetch(t, s.host()+"/app:v1", opts, img); err != nil {
+		t.Error(err)
+	}
+	opts.AuthFile = file(t, "auth.json", fmt.Sprintf(`{"credHelpers": {%q: "podbox-none"}}`, s.host()))
+	if err := fetch(t, s.host()+"/app:v1", opts, nil); err == nil || !strings.Contains(err.Error(), "podbox-none") || strings.Contains(err.Error(), "\n") {
+		t.Errorf("a helper that is not there: %v", err)
 	}
 }
 
