@@ -1,7 +1,8 @@
-// Package twin has podbox be two programs. podbox starts in two milliseconds and its
-// supervisors stay small; the libraries for registries and Pod YAML would take four
-// times as long to initialise. So they are linked into a second program, podbox-kube,
-// which is installed beside the first, and which podbox becomes for some verbs.
+// Package twin has podbox be two programs. podbox starts in three milliseconds and its
+// supervisors stay small; the libraries for registries and Pod YAML would take that time
+// again, and their memory of each supervisor. So they are linked into a second program,
+// podbox-kube, which is installed beside the first, and which podbox becomes for some
+// verbs.
 package twin
 
 import (
