@@ -113,7 +113,7 @@ func (b *build) reloadPlan() ([]steps.Step, error) {
 	if !b.rec.wired() {
 		return nil, nil
 	}
-	if there, err := b.rt.rules.Present(); there || errors.Is(err, ErrNotSupported) {
+	if there, err := b.rt.rules.Present(); there || incapable(err) {
 		return nil, nil
 	} else if err != nil {
 		return nil, err

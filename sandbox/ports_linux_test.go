@@ -3,6 +3,7 @@ package sandbox
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"os/exec"
@@ -313,6 +314,41 @@ func TestRulesOfTwoRoots(t *testing.T) {
 		t.Errorf("rules of the other are left, %v", err)
 	}
 	ip(t, "link", "add", "up0", "type", "veth", "peer", "name", "up1") // for Cleanup
+}
+
+// Where nothing can be told to forward, as in some containers, there are pods all the
+// same, and somebody is told.
+func TestNothingForwards(t *testing.T) {
+	rt, _ := newRuntime(t, nil)
+	const conf = "/proc/sys/net/ipv6/conf/default/disable_ipv6"
+	if err := os.WriteFile(conf, []byte("1"), 0); err != nil {
+		t.Fatal(err)
+	}
+	defer os.WriteFile(conf, []byte("0"), 0)
+	ip(t, "link", "add", "up0", "type", "veth", "peer", "name", "up1")
+	defer ip(t, "link", "del", "up0")
+	if err := unix.Mount("/proc/sys", "/proc/sys", "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Unmount("/proc/sys", unix.MNT_DETACH)
+	if err := unix.Mount("", "/proc/sys", "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, ""); err != nil {
+		t.Fatal(err)
+	}
+	var told strings.Builder
+	rt.log = slog.New(slog.NewTextHandler(&told, nil))
+	s, err := rt.Create(bg, Spec{Ports: []netns.Port{port(t, "8080:80")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(told.String(), "pods do not reach beyond the host") {
+		t.Errorf("told: %s", told.String())
+	}
+	if err := s.Remove(bg); err != nil {
+		t.Error(err)
+	}
+	if there, err := rt.rules.Present(); there || err != nil {
+		t.Errorf("rules are left, %v", err)
+	}
 }
 
 func ip(t *testing.T, args ...string) {

@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/podbox/podbox/internal/flock"
 	"github.com/podbox/podbox/netns"
 )
@@ -37,7 +39,8 @@ func (rt *Runtime) rulesDir() string { return filepath.Join(rt.root, "rules") }
 
 // ensureRules makes the host's rules if they are not there. The record of the pod that
 // needs them is: so nobody takes them for rules that nobody needs. A host whose kernel
-// has no nftables has pods all the same; they reach the host and one another.
+// has no nftables, or where nothing can be told to forward, has pods all the same; they
+// reach the host and one another.
 func (rt *Runtime) ensureRules(ctx context.Context) error {
 	lock, err := rt.lockRules(ctx, flock.Shared)
 	if err != nil {
@@ -48,11 +51,17 @@ func (rt *Runtime) ensureRules(ctx context.Context) error {
 	if err == nil && !there {
 		err = rt.replaceRules(ctx)
 	}
-	if errors.Is(err, ErrNotSupported) {
+	if incapable(err) {
 		rt.log.Warn("pods do not reach beyond the host", "error", err)
 		return nil
 	}
 	return err
+}
+
+// incapable reports whether an error says that the host cannot have rules: its kernel
+// does not know them, or /proc/sys is read-only.
+func incapable(err error) bool {
+	return errors.Is(err, ErrNotSupported) || errors.Is(err, unix.EROFS)
 }
 
 // ReloadNetwork makes the host's rules anew from the records, and tells links that have
@@ -139,10 +148,10 @@ func (rt *Runtime) dropRules(ctx context.Context) error {
 		return err
 	}
 	up := rt.uplinks()
-	if err := up.Stop(rt.rules.Table); err != nil && !errors.Is(err, ErrNotSupported) {
+	if err := up.Stop(rt.rules.Table); err != nil && !incapable(err) {
 		return err
 	}
-	if err := rt.rules.Remove(); err != nil && !errors.Is(err, ErrNotSupported) {
+	if err := rt.rules.Remove(); err != nil && !incapable(err) {
 		return err
 	}
 	return rt.recordUplinks(netns.Uplinks{})
