@@ -141,9 +141,20 @@ func (rt *Runtime) remove(ctx context.Context, rec *record, opts StopOptions, id
 	return nil
 }
 
-// removeDir removes a pod's directory, the record last: until then the pod can be
-// found.
+// removeDir removes a pod's directory. Somebody who has opened the pod before may still
+// make a file there, such as a supervisor that is just started again.
 func removeDir(dir string) error {
+	for try := 1; ; try++ {
+		err := emptyDir(dir)
+		if !errors.Is(err, unix.ENOTEMPTY) || try == 5 {
+			return err
+		}
+	}
+}
+
+// emptyDir empties and removes a pod's directory, the record last: until then the pod can
+// be found.
+func emptyDir(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return err

@@ -68,13 +68,18 @@ func (k *keeper) run() {
 		err = k.launch()
 	}
 	if err != nil {
-		k.failed(err)
 		k.failure = err
-		k.tell()
 		// Who is led is not given up so soon.
-		if k.led && k.r != nil && !errors.Is(err, ErrRunning) && k.next(k.r.ExitCode) {
-			k.follow()
+		if k.led && k.r != nil && !errors.Is(err, ErrRunning) {
+			k.notStarted(err)
+			k.tell()
+			if k.next(k.r.ExitCode) {
+				k.follow()
+			}
+			return
 		}
+		k.failed(err)
+		k.tell()
 		return
 	}
 	k.pid = k.r.Process.PID
@@ -94,6 +99,13 @@ func (k *keeper) joinStart() (pid int, err error) {
 	}
 	<-k.begun
 	return k.pid, k.failure
+}
+
+// isOther reports whether the container that it keeps, of which the first start is known, was
+// removed, and another one has its name.
+func (k *keeper) isOther() bool {
+	now, err := k.c.record()
+	return err == nil && k.r != nil && now.ID != k.r.ID
 }
 
 // begin reads the record of a container that is to be started by request.

@@ -22,8 +22,9 @@ type lifeRecord struct {
 	Life    Life `json:"life"`
 	// Started is when the first container was about to be started.
 	Started time.Time `json:"started,omitzero"`
-	// Done says that nothing will be started any more; Stopped, that this is so since the
-	// pod was stopped.
+	// Ending says that nothing will be started any more, and what runs is being ended;
+	// Done, that this is over; Stopped, that this is so since the pod was stopped.
+	Ending  bool `json:"ending,omitempty"`
 	Done    bool `json:"done,omitempty"`
 	Stopped bool `json:"stopped,omitempty"`
 	// Reason and Message tell why the pod has failed, if that is not because of
@@ -109,13 +110,8 @@ func (p *Pod) lead(ctx context.Context, life Life, containers []Spec) (err error
 	defer func() { <-there }()
 	var made []*Container
 	defer func() {
-		if err == nil {
-			return
-		}
-		for _, c := range made {
-			if r, rerr := c.record(); rerr == nil {
-				err = errors.Join(err, c.discard(r))
-			}
+		if err != nil {
+			err = errors.Join(err, p.unlead(context.WithoutCancel(ctx), made))
 		}
 	}()
 	for _, spec := range containers {
@@ -133,6 +129,31 @@ func (p *Pod) lead(ctx context.Context, life Life, containers []Spec) (err error
 	return err
 }
 
+// unlead removes the containers of a life that could not be begun, with the life. If it has
+// begun all the same, it is ended.
+func (p *Pod) unlead(ctx context.Context, made []*Container) error {
+	conn, err := p.dial()
+	if err == nil {
+		ectx, cancel := context.WithTimeout(ctx, stopTime)
+		defer cancel()
+		_, err = p.ask(ectx, conn, request{Verb: verbEnd, Grace: -1})
+		conn.Close()
+	}
+	if err != nil && !isAbsent(err) && !errors.Is(err, sandbox.ErrNotFound) && !errors.Is(err, errGone) {
+		return err
+	}
+	if err := os.Remove(p.File(lifeFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	var errs []error
+	for _, c := range made {
+		if r, err := c.record(); err == nil {
+			errs = append(errs, c.discard(r))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // A leader leads the containers of a pod through its life. One goroutine, run, does all
 // of it and writes the record.
 type leader struct {
@@ -148,10 +169,26 @@ type leader struct {
 	done chan struct{}
 }
 
-// lead begins the life of the pod, or goes on with it; one that is over begins anew if
-// the pod was stopped. Nothing is done to a pod that has none, or whose leader is at
-// work.
-func (s *server) lead() error {
+// leadOn begins the life of the pod by request, or goes on with it. One that is over, or is
+// just being ended, begins anew if that is so since the pod was stopped.
+func (s *server) leadOn() error {
+	s.mu.Lock()
+	l := s.leader
+	s.mu.Unlock()
+	if l != nil {
+		select {
+		case <-l.ending:
+			<-l.done
+		default:
+		}
+	}
+	return s.lead(true)
+}
+
+// lead begins the life of the pod, or goes on with it; one that is over since the pod was
+// stopped begins anew if it is to. Nothing is done to a pod that has none, or whose leader
+// is at work.
+func (s *server) lead(anew bool) error {
 	r, err := s.pod.life()
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -168,7 +205,7 @@ func (s *server) lead() error {
 			return nil
 		}
 	}
-	if r.Stopped {
+	if r.Done && r.Stopped && anew {
 		if err := s.beginAnew(r); err != nil {
 			return err
 		}
@@ -176,7 +213,7 @@ func (s *server) lead() error {
 	if r.Done {
 		return nil
 	}
-	if r.Started.IsZero() {
+	if r.Started.IsZero() && !r.Ending {
 		r.Started = time.Now().UTC()
 		if err := s.pod.writeLife(r); err != nil {
 			return err
@@ -194,9 +231,12 @@ func (s *server) lead() error {
 }
 
 // beginAnew has all containers of a pod that was stopped be as if they had never been
-// started.
+// started. s.mu is held.
 func (s *server) beginAnew(r *lifeRecord) error {
 	for _, name := range slices.Concat(r.Life.Init, r.Life.Containers) {
+		if s.keepers[name] != nil {
+			continue // somebody has started it already
+		}
 		c := &Container{pod: s.pod, name: name}
 		old, err := c.record()
 		if err != nil {
@@ -205,6 +245,7 @@ func (s *server) beginAnew(r *lifeRecord) error {
 			}
 			return err
 		}
+		old.remember()
 		fresh := &record{Version: old.Version, ID: old.ID, Spec: old.Spec, Created: old.Created, State: Created, Background: true, Last: old.Last}
 		if err := c.write(fresh); err != nil {
 			return err
@@ -215,14 +256,18 @@ func (s *server) beginAnew(r *lifeRecord) error {
 }
 
 func (l *leader) run() {
+	if l.r.Ending { // and the last supervisor was killed before all had ended
+		if l.r.Stopped || l.r.Reason != "" {
+			l.end(l.r.Reason, l.r.Message, request{Grace: l.r.Life.grace()})
+		}
+		l.finish()
+		return
+	}
 	if d := l.r.Life.Deadline; d > 0 {
 		t := time.AfterFunc(time.Until(l.r.Started.Add(d)), func() {
 			l.end("DeadlineExceeded", "Pod was active on the node longer than the specified deadline", request{Grace: l.r.Life.grace()})
 		})
 		defer t.Stop()
-	}
-	if l.r.Reason != "" { // and the last supervisor was killed before all had ended
-		l.end(l.r.Reason, l.r.Message, request{Grace: l.r.Life.grace()})
 	}
 	if len(l.r.Life.Bounds) > 0 {
 		ctx, cancel := context.WithCancel(context.Background())
@@ -260,7 +305,7 @@ func (l *leader) initialised(name string) bool {
 	if !r.Spec.Sidecar && r.succeeded() {
 		return true
 	}
-	if l.s.keeper(name) == nil && (r.State == Created || r.Spec.Sidecar) {
+	if l.s.keeper(name) == nil && r.State == Created {
 		if !l.start(name) {
 			return false
 		}
@@ -291,7 +336,7 @@ func (r *record) succeeded() bool {
 func (l *leader) startAll() bool {
 	for _, name := range l.r.Life.Containers {
 		r, err := (&Container{pod: l.s.pod, name: name}).record()
-		if err != nil || r.State != Created || l.s.keeper(name) != nil {
+		if err != nil || r.State != Created && l.s.keeper(name) == nil {
 			continue
 		}
 		if !l.start(name) {
@@ -301,8 +346,8 @@ func (l *leader) startAll() bool {
 	return true
 }
 
-// start starts a container, and returns when it is known how that went; false if all is
-// to end.
+// start starts a container unless it has been already, and returns when it is known how that
+// went; false if all is to end.
 func (l *leader) start(name string) bool {
 	select {
 	case <-l.ending:
@@ -332,16 +377,19 @@ func (l *leader) await(name string) bool {
 	}
 }
 
-// end has everything end. The first reason counts.
-func (l *leader) end(reason, message string, stop request) {
+// end has everything end. The first reason counts: it reports whether this is it.
+func (l *leader) end(reason, message string, stop request) (first bool) {
 	l.once.Do(func() {
 		l.reason, l.message, l.stop = reason, message, stop
 		close(l.ending)
+		first = true
 	})
+	return first
 }
 
 // finish ends what still runs: first all containers at once, then the sidecars, the one
-// that came last first. All have the same time together.
+// that came last first. All have the same time together, and what is to be done before
+// the end is done at once.
 func (l *leader) finish() {
 	stop := request{Grace: l.r.Life.grace()}
 	select {
@@ -350,28 +398,32 @@ func (l *leader) finish() {
 		l.r.Reason, l.r.Message, l.r.Stopped = l.reason, l.message, l.reason == ""
 	default:
 	}
-	if l.r.Reason != "" {
-		_ = l.s.pod.writeLife(l.r) // which the next supervisor goes by, should this one be killed
-	}
-	begin := time.Now()
-	var all sync.WaitGroup
+	// The next supervisor goes by it, should this one be killed.
+	l.r.Ending = true
+	_ = l.s.pod.writeLife(l.r)
+	var all, sidecars sync.WaitGroup
 	for _, name := range slices.Concat(l.r.Life.Containers, l.r.Life.Init) {
 		if k := l.s.keeper(name); k != nil && !l.isSidecar(name) {
 			all.Go(func() { _ = k.stop(stop, nil) })
 		}
 	}
-	all.Wait()
+	turn := make(chan struct{})
+	first := turn
 	for _, name := range slices.Backward(l.r.Life.Init) {
 		k := l.s.keeper(name)
-		if k == nil {
+		if k == nil || !l.isSidecar(name) {
 			continue
 		}
-		rest := stop
-		if rest.Grace > 0 {
-			rest.Grace = max(rest.Grace-time.Since(begin), leastGrace)
-		}
-		_ = k.stop(rest, nil)
+		mine, next := turn, make(chan struct{})
+		sidecars.Go(func() {
+			defer close(next)
+			_ = k.stop(stop, mine)
+		})
+		turn = next
 	}
+	all.Wait()
+	close(first)
+	sidecars.Wait()
 	l.r.Done = true
 	_ = l.s.pod.writeLife(l.r)
 }
@@ -389,7 +441,8 @@ func (l *leader) isSidecar(name string) bool {
 // the time, as with the kubelet.
 const leastGrace = 2 * time.Second
 
-// end ends the life of the pod by request, and returns when all of it has ended.
+// end ends the life of the pod by request, and returns when all of it has ended. If it is
+// being ended already, with more time, what is left when this one's is over is killed.
 func (s *server) end(req request) error {
 	s.mu.Lock()
 	l := s.leader
@@ -397,7 +450,20 @@ func (s *server) end(req request) error {
 	if l == nil {
 		return nil
 	}
-	l.end("", "", req)
+	if !l.end("", "", req) {
+		late := time.NewTimer(max(req.Grace, 0))
+		defer late.Stop()
+		select {
+		case <-l.done:
+			return nil
+		case <-late.C:
+		}
+		for _, name := range slices.Concat(l.r.Life.Containers, l.r.Life.Init) {
+			if k := s.keeper(name); k != nil {
+				go func() { _ = k.stop(request{Grace: -1}, nil) }()
+			}
+		}
+	}
 	<-l.done
 	return nil
 }

@@ -553,3 +553,103 @@ func TestLeadSidecarFails(t *testing.T) {
 		}
 	}
 }
+
+// A supervisor that is started in a pod that was stopped does not begin its life again,
+// whoever starts it: only the pod's start does.
+func TestLeadStaysStopped(t *testing.T) {
+	c := newCast(t).add("a", "echo a >>/said"+endless, always).lead()
+	c.untilSaid("a", 1)
+	// As the pod's stop does, before the pod is down.
+	must(t, c.pod.stopContainers(bg, sandbox.StopOptions{}, true))
+	conn, err := c.pod.connect(bg)
+	must(t, err)
+	conn.Close()
+	time.Sleep(300 * time.Millisecond)
+	c.hasSaid("a")
+	must(t, c.pod.Start(bg))
+	c.untilSaid("a", 2)
+}
+
+// The supervisor is killed while it ends the pod: the next one goes on with that, starts
+// nothing, and the pod can be started again.
+func TestLeadStopSurvives(t *testing.T) {
+	c := newCast(t).
+		init("side", "echo side >>/said"+endless, sidecar).
+		add("a", "trap 'sleep 0.5; echo a-ends >>/said; exit 0' TERM; echo a >>/said; while :; do sleep 0.02; done", always).
+		add("b", "echo b >>/said"+endless, always).lead()
+	c.untilSaid("b", 1)
+	stopped := make(chan error, 1)
+	go func() { stopped <- c.pod.Stop(bg, sandbox.StopOptions{Grace: 5 * time.Second}) }()
+	c.until("b has ended", func(s *PodStatus) bool { return s.of("b").State.Terminated != nil })
+	killSupervisor(c.pod)
+	must(t, <-stopped)
+	c.hasSaid("side", "a", "b", "a-ends")
+	for _, name := range []string{"side", "a", "b"} {
+		if s := c.status(); s.of(name).State.Terminated == nil || s.of(name).RestartCount != 0 {
+			t.Errorf("%s: %+v", name, s.of(name))
+		}
+	}
+	must(t, c.pod.Start(bg))
+	c.untilSaid("b", 2)
+}
+
+// The containers of a life that cannot be begun are not left, and it can be tried again.
+func TestLeadUndone(t *testing.T) {
+	c := newCast(t).add("a", "echo a >>/said"+endless, always)
+	broken := Open(c.pod.Sandbox, Options{Command: []string{"/nothing"}})
+	if err := broken.Lead(bg, c.life, c.specs); err == nil {
+		t.Fatal("led by nobody")
+	}
+	if list, err := c.pod.List(); len(list) > 0 || err != nil {
+		t.Errorf("left: %v, %v", list, err)
+	}
+	c.lead().untilSaid("a", 1)
+}
+
+// What a sidecar does before its end is done when the pod ends, not when it is its turn; but
+// it is asked to end after the others.
+func TestLeadSidecarHook(t *testing.T) {
+	c := newCast(t).
+		init("side", "trap 'echo side-ends >>/said; exit 0' TERM; while :; do sleep 0.02; done", sidecar, func(s *Spec) {
+			s.PreStop = &Action{Exec: []string{"/bin/sh", "-c", "echo pre >>/said"}}
+		}).
+		add("a", "trap 'sleep 0.5; echo a-ends >>/said; exit 0' TERM; echo a >>/said; while :; do sleep 0.02; done").lead()
+	c.untilSaid("a", 1)
+	must(t, c.pod.Stop(bg, sandbox.StopOptions{Grace: 5 * time.Second}))
+	c.hasSaid("a", "pre", "a-ends", "side-ends")
+}
+
+// Who wants a pod that is being stopped to end sooner gets that.
+func TestLeadHurry(t *testing.T) {
+	c := newCast(t).add("a", "trap '' TERM; echo a >>/said; while :; do sleep 0.02; done").lead()
+	c.untilSaid("a", 1)
+	stopped := make(chan error, 1)
+	go func() { stopped <- c.pod.Stop(bg, sandbox.StopOptions{Grace: time.Minute}) }()
+	time.Sleep(100 * time.Millisecond)
+	begin := time.Now()
+	must(t, c.pod.Remove(bg, sandbox.StopOptions{Grace: -1}))
+	if took := time.Since(begin); took > 5*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	<-stopped
+}
+
+// A container that has run, and one that has been stopped on purpose, are as they were when
+// the supervisor is killed.
+func TestLeadSidecarStaysStopped(t *testing.T) {
+	c := newCast(t).init("side", "echo side >>/said"+endless, sidecar).add("a", "echo a >>/said"+endless, always).lead()
+	c.untilSaid("a", 1)
+	must(t, func() error {
+		side, err := c.pod.Container("side")
+		if err != nil {
+			return err
+		}
+		return side.Stop(bg, StopOptions{})
+	}())
+	killSupervisor(c.pod)
+	a, err := c.pod.Container("a")
+	must(t, err)
+	eventually(t, "there is another supervisor", func() bool { s, err := a.Status(); return err == nil && s.Supervised })
+	time.Sleep(300 * time.Millisecond)
+	c.hasSaid("side", "a")
+}

@@ -80,7 +80,30 @@ func (c *Container) Stop(ctx context.Context, opts StopOptions) error {
 	if frozen(c.pod.Cgroup()) {
 		return c.wrap("stop", sandbox.ErrPaused)
 	}
+	if r.State == Created || r.State == Exited {
+		return c.wrap("stop", c.stopStart(ctx, opts))
+	}
 	return c.wrap("stop", c.stop(ctx, r, opts))
+}
+
+// stopStart stops a container that does not run, but may just be being started.
+func (c *Container) stopStart(ctx context.Context, opts StopOptions) error {
+	conn, err := c.pod.dial()
+	if isAbsent(err) || errors.Is(err, sandbox.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if opts.Grace == 0 {
+		opts.Grace = c.pod.grace()
+	}
+	_, err = c.pod.ask(ctx, conn, request{Verb: verbStop, Container: c.name, Signal: opts.Signal, Grace: opts.Grace})
+	if errors.Is(err, ErrNotRunning) || errors.Is(err, errGone) {
+		return nil
+	}
+	return err
 }
 
 func (c *Container) stop(ctx context.Context, r *record, opts StopOptions) error {
@@ -348,6 +371,10 @@ func (c *Container) Remove(ctx context.Context, force bool, opts StopOptions) er
 		if err := c.stop(ctx, r, opts); err != nil {
 			return c.wrap("remove", err)
 		}
+	} else if force {
+		if err := c.stopStart(ctx, opts); err != nil {
+			return c.wrap("remove", err)
+		}
 	}
 	// Another one may have its name by now.
 	if now, err := c.record(); errors.Is(err, ErrNotFound) || err == nil && now.ID != r.ID {
@@ -377,12 +404,12 @@ func (p *Pod) thaw() error {
 }
 
 func (p *Pod) stopContainers(ctx context.Context, opts sandbox.StopOptions, resume bool) error {
-	recs, err := p.records()
-	errs := []error{err}
 	if opts.Grace == 0 {
 		opts.Grace = p.grace()
 	}
-	errs = append(errs, p.endLife(ctx, opts))
+	errs := []error{p.endLife(ctx, opts)}
+	recs, err := p.records() // as it has left them
+	errs = append(errs, err)
 	slices.SortStableFunc(recs, func(a, b *record) int { return b.Started.Compare(a.Started) })
 	for _, r := range recs {
 		c := &Container{pod: p, name: r.Spec.Name}

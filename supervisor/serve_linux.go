@@ -39,7 +39,7 @@ func Serve(ctx context.Context, args []string, ready *os.File, opts Options) err
 	ready.Close()
 	go warmUp()
 	s.takeOver()
-	_ = s.lead() // a record that cannot be read is told of by those who ask
+	_ = s.lead(false) // a record that cannot be read is told of by those who ask
 	close(s.settled)
 	s.wait()
 	return nil
@@ -262,7 +262,7 @@ func (s *server) do(req request) (pid int, err error) {
 	case verbStart:
 		return s.start(req.Container)
 	case verbLead:
-		return 0, s.lead()
+		return 0, s.leadOn()
 	case verbEnd:
 		return 0, s.end(req)
 	case verbStop:
@@ -289,12 +289,18 @@ func (s *server) keeper(name string) *keeper {
 
 // start starts a container that is at rest, and returns when it runs.
 func (s *server) start(name string) (pid int, err error) {
-	k, isNew := s.keep(name, false)
-	if !isNew {
-		return k.joinStart()
+	for {
+		k, isNew := s.keep(name, false)
+		if isNew {
+			<-k.begun
+			return k.pid, k.failure
+		}
+		pid, err = k.joinStart()
+		if !k.isOther() {
+			return pid, err
+		}
+		<-k.gone
 	}
-	<-k.begun
-	return k.pid, k.failure
 }
 
 // keep begins to start a container that is at rest, or returns who is at it.
@@ -311,6 +317,7 @@ func (s *server) keep(name string, led bool) (k *keeper, isNew bool) {
 	s.mu.Unlock()
 	go func() {
 		defer s.forget(k)
+		defer k.tell()
 		k.run()
 	}()
 	return k, true
@@ -337,7 +344,9 @@ func (s *server) takeOver() {
 		}
 		k := newKeeper(s, &Container{pod: s.pod, name: r.Spec.Name})
 		k.r, k.led = r, life != nil && life.Life.leads(r.Spec.Name)
-		k.tell()
+		if r.Spec.PostStart == nil || r.Hooked || r.State == Restarting {
+			k.tell()
+		}
 		s.mu.Lock()
 		s.keepers[k.c.name] = k
 		s.busy++
@@ -345,6 +354,7 @@ func (s *server) takeOver() {
 		known.Add(1)
 		go func() {
 			defer s.forget(k)
+			defer k.tell()
 			k.adopt(known.Done)
 		}()
 	}
