@@ -18,6 +18,19 @@ func Delete(ctx context.Context, m *Manifests, o Options, stop sandbox.StopOptio
 	for _, p := range slices.Backward(m.Pods) {
 		errs = append(errs, deletePod(ctx, s, o, p.Name, stop))
 	}
+	return errors.Join(append(errs, deleteObjects(ctx, s, o, m))...)
+}
+
+func deleteObjects(ctx context.Context, s state, o Options, m *Manifests) error {
+	if len(m.Secrets)+len(m.ConfigMaps) == 0 {
+		return nil
+	}
+	lock, err := s.lock(ctx, "objects")
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	var errs []error
 	for _, c := range slices.Backward(m.Secrets) {
 		gone, err := s.remove(secretDir, c.Namespace, c.Name)
 		errs = append(errs, deleted(o, "secret", c.Name, gone, err))

@@ -14,6 +14,9 @@ var ErrInvalid = sandbox.ErrInvalid
 // ErrImmutable is matched when a pod would have to be made anew for what is asked.
 var ErrImmutable = errors.New("cannot be changed while the pod is there")
 
+// ErrNotSaid is matched when a pod is something that Pod YAML has no words for.
+var ErrNotSaid = errors.New("cannot be said in Pod YAML")
+
 // A Problem is one thing that is wrong in a manifest. Its text is one line.
 type Problem struct {
 	Source   string // the file

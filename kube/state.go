@@ -54,16 +54,52 @@ func makeDirs(dirs ...string) error {
 	return nil
 }
 
+// A held is a lock of a state, which whoever has it removes.
+type held struct {
+	*flock.Lock
+	s    state
+	path string
+}
+
+// Close gives the lock back, and removes what nobody needs any more.
+func (h *held) Close() error {
+	err := os.Remove(h.path)
+	removeEmpty(filepath.Dir(h.path), h.s.dir)
+	return errors.Join(err, h.Lock.Close())
+}
+
+// removeEmpty removes those directories in which nothing is.
+func removeEmpty(dirs ...string) {
+	for _, dir := range dirs {
+		if os.Remove(dir) != nil {
+			return
+		}
+	}
+}
+
 // lock waits for the lock of a name: "pod.NAME", or "objects".
-func (s state) lock(ctx context.Context, name string) (*flock.Lock, error) {
+func (s state) lock(ctx context.Context, name string) (*held, error) {
 	if err := os.MkdirAll(filepath.Dir(s.root), 0o755); err != nil {
 		return nil, err
 	}
 	locks := filepath.Join(s.dir, "locks")
+	path := filepath.Join(locks, name)
+	for {
+		lock, err := s.tryLock(ctx, locks, path)
+		if err == nil {
+			return &held{lock, s, path}, nil
+		}
+		// Whoever had it has removed it, or the directory.
+		if !errors.Is(err, fs.ErrNotExist) || ctx.Err() != nil {
+			return nil, fmt.Errorf("lock %s: %w", name, err)
+		}
+	}
+}
+
+func (s state) tryLock(ctx context.Context, locks, path string) (*flock.Lock, error) {
 	if err := makeDirs(s.root, s.dir, locks); err != nil {
 		return nil, err
 	}
-	path := filepath.Join(locks, name)
 	f, err := os.OpenFile(path, os.O_RDONLY|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, err
@@ -78,6 +114,7 @@ const (
 	secretDir    = "secrets"
 )
 
+// write writes an object. The caller has the lock "objects".
 func (s state) write(kind, namespace, name string, obj any) error {
 	b, err := json.Marshal(obj)
 	if err != nil {
@@ -106,12 +143,14 @@ func replaceFile(dir, path string, b []byte) error {
 	return err
 }
 
-// remove reports whether there was such an object.
+// remove reports whether there was such an object. The caller has the lock "objects".
 func (s state) remove(kind, namespace, name string) (bool, error) {
-	err := os.Remove(filepath.Join(s.dir, kind, namespace, name))
+	dir := filepath.Join(s.dir, kind, namespace)
+	err := os.Remove(filepath.Join(dir, name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
+	removeEmpty(dir, filepath.Dir(dir))
 	return err == nil, err
 }
 

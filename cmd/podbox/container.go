@@ -11,12 +11,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/podbox/podbox/cmd/internal/exit"
+	"github.com/podbox/podbox/cmd/internal/twin"
 	"github.com/podbox/podbox/sandbox"
 	"github.com/podbox/podbox/supervisor"
 )
-
-// supervise is the word on podbox's command line that makes it a pod's supervisor.
-const supervise = "supervise"
 
 // runSupervisor is podbox as the supervisor of a pod.
 func runSupervisor(args []string) (status int) {
@@ -32,7 +30,7 @@ func runSupervisor(args []string) (status int) {
 
 // open returns a pod with its containers.
 func (a *app) open(pod *sandbox.Sandbox) *supervisor.Pod {
-	opts := supervisor.Options{Command: []string{"/proc/self/exe", supervise}}
+	opts := supervisor.Options{Command: []string{"/proc/self/exe", twin.Supervise}}
 	opts.Hook, _ = hookCommand(pod.Runtime().Root(), pod.ID())
 	return supervisor.Open(pod, opts)
 }

@@ -12,11 +12,12 @@ import (
 
 	"github.com/podbox/podbox/cmd/internal/exit"
 	"github.com/podbox/podbox/cmd/internal/global"
+	"github.com/podbox/podbox/cmd/internal/twin"
 	"github.com/podbox/podbox/sandbox"
 )
 
 func main() {
-	if len(os.Args) > 1 && os.Args[1] == supervise {
+	if len(os.Args) > 1 && os.Args[1] == twin.Supervise {
 		// Without a command line's worth of memory: it stays.
 		os.Exit(runSupervisor(os.Args[2:]))
 	}

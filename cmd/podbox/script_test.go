@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/podbox/podbox/cmd/internal/kubecli"
+	"github.com/podbox/podbox/cmd/internal/twin"
 	"github.com/podbox/podbox/image"
 	"github.com/podbox/podbox/image/ingest"
 )
@@ -33,7 +34,7 @@ func init() { runtime.LockOSThread() }
 // supervisor that it starts, and podbox-kube. $ROOT and $STATE stand for the --root and --state-dir
 // that a script would have to give each time; one that it does give wins.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == supervise {
+	if len(os.Args) > 1 && os.Args[1] == twin.Supervise {
 		runtime.UnlockOSThread()
 		main()
 	}

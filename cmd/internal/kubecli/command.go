@@ -71,7 +71,10 @@ func (a *app) command() *cobra.Command {
 	}
 	a.Add(cmd.PersistentFlags())
 	makers := map[string]func() *cobra.Command{
-		"image": a.image,
+		"apply":    a.apply,
+		"delete":   a.delete,
+		"generate": a.generate,
+		"image":    a.image,
 	}
 	for _, v := range twin.Verbs() {
 		c := makers[v.Name]()

@@ -6,11 +6,14 @@ import (
 	"github.com/podbox/podbox/image"
 	"github.com/podbox/podbox/image/ingest"
 	"github.com/podbox/podbox/image/registry"
+	"github.com/podbox/podbox/kube"
 )
 
 // hint returns what a person may do about an error of ours, or "".
 func hint(err error) string {
 	switch {
+	case errors.Is(err, kube.ErrImmutable):
+		return "podbox apply --replace removes the pod and makes it anew"
 	case errors.Is(err, registry.ErrPlainHTTP):
 		return "insecure = true for it in /etc/containers/registries.conf allows that, or --tls-verify=false"
 	case errors.Is(err, registry.ErrUntrusted):

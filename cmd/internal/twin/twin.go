@@ -29,12 +29,18 @@ var (
 	ErrVersion = errors.New("not of one version")
 )
 
+// Supervise is the word on podbox's command line that makes it a pod's supervisor.
+const Supervise = "supervise"
+
 // A Verb is a command that podbox has podbox-kube do.
 type Verb struct{ Name, Short string }
 
 // Verbs returns the commands of podbox-kube.
 func Verbs() []Verb {
 	return []Verb{
+		{"apply", "Make or change what Pod YAML describes"},
+		{"delete", "Remove what Pod YAML names"},
+		{"generate", "Print a pod as Pod YAML"},
 		{"image", "Pull, load, list and remove images"},
 	}
 }
