@@ -3,6 +3,8 @@ package kube
 import (
 	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -79,7 +81,7 @@ spec:
     image: busybox:1
     workingDir: /tmp
     command: [/bin/sh, -c, "env; echo arg=$0; echo arg1=$1; echo pwd=$(pwd)", $(COLOUR)]
-    args: ["$$(COLOUR) $(NOPE)"]
+    args: ["$$(COLOUR) $(NOPE)", "--password=$(PASSWORD)"]
     envFrom:
     - {prefix: CM_, configMapRef: {name: settings}}
     - {secretRef: {name: keys}}
@@ -523,5 +525,38 @@ spec:
 		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
 			t.Errorf("at its end: %v", err)
 		}
+	}
+}
+
+func TestHostPort(t *testing.T) {
+	b := newBench(t)
+	yaml := `apiVersion: v1
+kind: Pod
+metadata: {name: served}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers:
+  - name: c
+    image: busybox:1
+    command: [sh, -c, "echo from the pod > /tmp/index.html; exec httpd -f -p 80 -h /tmp"]
+    ports: [{containerPort: 80, hostPort: 18765, hostIP: 127.0.0.1}]
+    readinessProbe: {tcpSocket: {port: 80}, periodSeconds: 1}
+`
+	b.apply(yaml, ApplyOptions{Wait: 10 * time.Second})
+	resp, err := http.Get("http://127.0.0.1:18765/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if body, err := io.ReadAll(resp.Body); err != nil || string(body) != "from the pod\n" {
+		t.Errorf("the host's port answers %q, %v", body, err)
+	}
+	// The port is taken now.
+	_, _, err = b.try(strings.Replace(yaml, "served", "late", 1), ApplyOptions{})
+	if err == nil || !strings.Contains(err.Error(), "served") {
+		t.Errorf("a port that another pod publishes: %v", err)
+	}
+	if _, err := b.rt.Open("late"); err == nil {
+		t.Error("half a pod is left")
 	}
 }

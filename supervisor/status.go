@@ -120,9 +120,22 @@ func (s *Spec) shown() *specs.Spec {
 	}
 	spec, process := *s.OCI, *s.OCI.Process
 	process.Env = slices.Clone(process.Env)
+	var secrets []string
 	for i, v := range process.Env {
-		if name, _, ok := strings.Cut(v, "="); ok && slices.Contains(s.Secrets, name) {
+		if name, value, ok := strings.Cut(v, "="); ok && slices.Contains(s.Secrets, name) {
 			process.Env[i] = name + "=" + hidden
+			secrets = append(secrets, value)
+		}
+	}
+	// Whoever made the container may have put one into its command line. The longest
+	// come first: one may be a part of another.
+	slices.SortFunc(secrets, func(a, b string) int { return len(b) - len(a) })
+	process.Args = slices.Clone(process.Args)
+	for i := range process.Args {
+		for _, value := range secrets {
+			if value != "" {
+				process.Args[i] = strings.ReplaceAll(process.Args[i], value, hidden)
+			}
 		}
 	}
 	spec.Process = &process
