@@ -136,6 +136,10 @@ bench-peers: build ## Measure whole commands beside podman, runc, bwrap, ip netn
 bench-containers: build ## Measure containers beside bwrap, runc, podman, conmon
 	$(if $(AS_ROOT),$(SUDO) env "PATH=$(PATH)" )hack/bench-containers.sh
 
+.PHONY: bench-images
+bench-images: build ## Measure images beside podman and umoci
+	$(if $(AS_ROOT),$(SUDO) env "PATH=$(PATH)" )hack/bench-images.sh
+
 ##@ Help
 
 .PHONY: help
