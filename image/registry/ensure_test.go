@@ -231,7 +231,7 @@ func TestKilled(t *testing.T) {
 			t.Fatalf("after %d: %+v", n, got)
 		}
 	}
-	if _, err := Ensure(t.Context(), store, ref, IfNotPresent, opts); err != nil {
+	if _, err := Ensure(t.Context(), store, ref, Always, opts); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := store.Sweep(); err != nil {

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"unicode"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
@@ -433,6 +434,22 @@ func TestTooLarge(t *testing.T) {
 	s.forget()
 	if err := fetch(t, s.host()+"/app:v1", insecure(t), nil); !errors.Is(err, ErrTooLarge) || s.count("/blobs/") > 0 {
 		t.Errorf("large configuration: %v, %d requests for it", err, s.count("/blobs/"))
+	}
+}
+
+// TestHostileText has answers that are written for a terminal.
+func TestHostileText(t *testing.T) {
+	s := serve(t, false)
+	for _, text := range []string{"\x1b[2J\x1b]0;gotcha\a", `{"errors":[{"code":"DENIED","message":"\u001b[2J\u202e\r\nforged: line"}]}`, strings.Repeat("long ", 10_000), "\xff\xfe"} {
+		s.set(func(w http.ResponseWriter, r *http.Request) bool {
+			w.WriteHeader(http.StatusTeapot)
+			_, _ = io.WriteString(w, text)
+			return true
+		})
+		err := fetch(t, s.host()+"/app:v1", insecure(t), nil)
+		if err == nil || len(err.Error()) > 2000 || strings.ContainsFunc(err.Error(), func(r rune) bool { return !unicode.IsPrint(r) }) {
+			t.Errorf("%.50q: %.2000q", text, err)
+		}
 	}
 }
 

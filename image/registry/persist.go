@@ -21,6 +21,11 @@ func (c *client) persist(req *http.Request) (*http.Response, error) {
 		if try >= c.tries || req.Body != nil && req.Body != http.NoBody || !passing(resp, err) {
 			return resp, err
 		}
+		// Nobody waits patience often, with another source to ask perhaps.
+		var late net.Error
+		if try > 1 && errors.As(err, &late) && late.Timeout() {
+			return nil, err
+		}
 		pause := c.pause(try)
 		if resp != nil {
 			pause = max(pause, retryAfter(resp))

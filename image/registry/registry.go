@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
@@ -133,14 +134,23 @@ func Resolve(ctx context.Context, ref Reference, opts Options) (*Remote, error) 
 
 // joined returns several errors as one, in one line; the last one comes first.
 func joined(errs []error) error {
-	if len(errs) == 1 {
-		return errs[0]
-	}
 	text := make([]string, 0, len(errs))
 	for i := len(errs) - 1; i >= 0; i-- {
-		text = append(text, errs[i].Error())
+		text = append(text, plain(errs[i].Error()))
 	}
 	return &several{strings.Join(text, "; "), errs}
+}
+
+// maxText is how much is told of an error, in bytes.
+const maxText = 1 << 10
+
+// plain returns what may be shown of an error: a registry writes what it wants into its
+// answers, such as what a terminal takes for commands.
+func plain(s string) string {
+	if len(s) > maxText {
+		s = s[:maxText] + "..."
+	}
+	return strings.Join(strings.FieldsFunc(strings.ToValidUTF8(s, "?"), func(r rune) bool { return !unicode.IsPrint(r) }), " ")
 }
 
 type several struct {

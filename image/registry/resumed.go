@@ -31,7 +31,7 @@ func (e *brokenError) Error() string { return e.err.Error() }
 func (e *brokenError) Unwrap() error { return e.err }
 
 // enough is how much must have been read for a failure to count as the first one again.
-const enough = 1 << 20
+const enough = 256 << 10
 
 func (r *resumed) Read(p []byte) (int, error) {
 	for {
