@@ -26,12 +26,43 @@ var errNotMade = errors.New("it could not be made")
 
 func notMade(err error) error { return fmt.Errorf("%w: %w", errNotMade, err) }
 
-// ask makes a probe of a container that runs. errNotMade.
-func (c *Container) ask(ctx context.Context, a *Action) error {
-	if len(a.Exec) > 0 {
-		return c.command(ctx, a.Exec)
+// A patient is one run of a container's program, as probes and hooks find it. What they
+// need is kept, for probes come often.
+type patient struct {
+	c *Container
+	r record // as it was in the beginning: Spec, ID and Process stay
+
+	mu   sync.Mutex
+	addr string      // where it is reached, once that is known
+	oci  *specs.Spec // what it was started with, once that is needed
+}
+
+// spec returns what the container was started with.
+func (p *patient) spec() (spec *specs.Spec, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.oci == nil {
+		p.oci, err = p.c.ociSpec(&p.r)
 	}
-	host, err := c.pod.host()
+	return p.oci, err
+}
+
+// host returns where the container is reached from the host.
+func (p *patient) host() (addr string, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.addr == "" {
+		p.addr, err = p.c.pod.host()
+	}
+	return p.addr, err
+}
+
+// ask makes a probe. errNotMade.
+func (p *patient) ask(ctx context.Context, a *Action) error {
+	if len(a.Exec) > 0 {
+		return p.command(ctx, a.Exec)
+	}
+	host, err := p.host()
 	if errors.Is(err, sandbox.ErrNotSupported) {
 		return err // nor will it ever be
 	}
@@ -57,16 +88,16 @@ func (c *Container) ask(ctx context.Context, a *Action) error {
 	return err
 }
 
-// act does what a hook is to do for a container that runs.
-func (c *Container) act(ctx context.Context, a *Action) error {
+// act does what a hook is to do.
+func (p *patient) act(ctx context.Context, a *Action) error {
 	switch {
 	case len(a.Exec) > 0:
-		return c.command(ctx, a.Exec)
+		return p.command(ctx, a.Exec)
 	case a.Sleep != nil:
 		pause(ctx, *a.Sleep)
 		return ctx.Err()
 	}
-	host, err := c.pod.host()
+	host, err := p.host()
 	if err != nil {
 		return err
 	}
@@ -103,9 +134,13 @@ const maxSaid = 512
 // ends it is killed, with those that it has started, but for those that have made themselves
 // a session or process group of their own. errNotMade, but not of a command that cannot be
 // executed: that has failed.
-func (c *Container) command(ctx context.Context, args []string) error {
+func (p *patient) command(ctx context.Context, args []string) error {
 	// Not a writer that the launcher would copy to: what the command leaves behind may hold
 	// its output open for ever.
+	spec, err := p.spec()
+	if err != nil {
+		return notMade(err)
+	}
 	read, write, err := os.Pipe()
 	if err != nil {
 		return notMade(err)
@@ -115,7 +150,7 @@ func (c *Container) command(ctx context.Context, args []string) error {
 	reading.Go(func() { said = readOutput(read) })
 	defer reading.Wait()
 	defer read.Close()
-	p, err := c.Exec(ctx, func(s *specs.Spec) error {
+	program, err := p.c.exec(ctx, &p.r, spec, func(s *specs.Spec) error {
 		s.Process.Args = args
 		return nil
 	}, launcher.Options{IO: launcher.IO{Stdout: write, Stderr: write}})
@@ -131,16 +166,16 @@ func (c *Container) command(ctx context.Context, args []string) error {
 		return notMade(err)
 	}
 	select {
-	case <-p.Ended():
+	case <-program.Ended():
 	case <-ctx.Done():
-		_ = p.SignalGroup(unix.SIGKILL)
+		_ = program.SignalGroup(unix.SIGKILL)
 		select {
-		case <-p.Ended():
+		case <-program.Ended():
 		case <-time.After(cleanTime):
 		}
 		return fmt.Errorf("%s: it takes too long", args[0])
 	}
-	status, err := p.Wait(context.Background())
+	status, err := program.Wait(context.Background())
 	if err != nil {
 		return notMade(fmt.Errorf("%s: %w", args[0], err))
 	}

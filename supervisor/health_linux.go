@@ -13,6 +13,7 @@ import (
 // goroutines tell the keeper, which writes it down.
 type health struct {
 	k    *keeper
+	of   *patient
 	news chan finding
 	all  sync.WaitGroup
 }
@@ -37,7 +38,7 @@ func (k *keeper) attend(p program) (why error) {
 		k.wentUp()
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	h := &health{k: k, news: make(chan finding)}
+	h := &health{k: k, of: k.subject(), news: make(chan finding)}
 	h.all.Go(func() { h.care(ctx, k.r.Hooked, k.r.Up, k.r.Started) })
 	defer h.all.Wait()
 	defer cancel()
@@ -88,7 +89,7 @@ func (h *health) care(ctx context.Context, hooked, up bool, started time.Time) {
 	s := &h.k.r.Spec
 	if !hooked {
 		if s.PostStart != nil {
-			if err := h.k.c.act(ctx, s.PostStart); err != nil {
+			if err := h.of.act(ctx, s.PostStart); err != nil {
 				h.tell(ctx, finding{
 					note: func(r *record) { r.Reason = "PostStartHookError" },
 					sick: fmt.Errorf("postStart: %w", err),
@@ -170,7 +171,7 @@ func (h *health) once(ctx context.Context, p *Probe) (err error) {
 		}
 	}
 	// What is paused cannot answer.
-	if err != nil && !errors.Is(err, errNotMade) && frozen(h.k.c.group(h.k.r)) {
+	if err != nil && !errors.Is(err, errNotMade) && frozen(h.k.c.group(&h.of.r)) {
 		return notMade(ErrPaused)
 	}
 	return err
@@ -179,7 +180,8 @@ func (h *health) once(ctx context.Context, p *Probe) (err error) {
 func (h *health) try(ctx context.Context, p *Probe) error {
 	ctx, cancel := context.WithTimeout(ctx, p.Timeout)
 	defer cancel()
-	return h.k.c.ask(ctx, &p.Action)
+	defer h.k.s.probes.probed()
+	return h.of.ask(ctx, &p.Action)
 }
 
 // await waits for a tick, or until the context ends.

@@ -37,7 +37,8 @@ type keeper struct {
 	upOnce sync.Once     // closes it
 
 	mu       sync.Mutex
-	process  program       // while it runs
+	process  program // while it runs
+	patient  *patient
 	hook     chan struct{} // closed when its PreStop is done; nil before that has begun
 	stopping bool
 	resume   bool
@@ -346,13 +347,22 @@ func (k *keeper) rest() {
 func (k *keeper) set(p program) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.process, k.hook = p, nil
+	k.process, k.hook, k.patient = p, nil, nil
+	if p != nil {
+		k.patient = &patient{c: k.c, r: *k.r}
+	}
 }
 
 func (k *keeper) program() program {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.process
+}
+
+func (k *keeper) subject() *patient {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.patient
 }
 
 func (k *keeper) isStopping() bool {
@@ -421,14 +431,14 @@ func (k *keeper) preStop(p program, hook *Action, grace time.Duration) <-chan st
 		return p.Ended()
 	}
 	if k.hook == nil {
-		done := make(chan struct{})
+		done, of := make(chan struct{}), k.patient
 		k.hook = done
 		go func() {
 			defer close(done)
 			ctx, cancel := context.WithTimeout(context.Background(), grace)
 			over := onEnd(p, cancel)
 			defer over()
-			_ = k.c.act(ctx, hook)
+			_ = of.act(ctx, hook)
 		}()
 	}
 	return k.hook

@@ -273,7 +273,26 @@ func (c *Container) freeze(verb string, f func(*cgroup.Group) error) error {
 // Exec starts another program in a container that runs: process is what its Spec's
 // has changed to.
 func (c *Container) Exec(ctx context.Context, change func(*specs.Spec) error, opts launcher.Options) (*launcher.Process, error) {
-	pidfd, r, err := c.open()
+	r, err := c.record()
+	if err == nil && r.State != Running {
+		err = fmt.Errorf("%w: its state is %s", ErrNotRunning, r.State)
+	}
+	if err != nil {
+		return nil, c.wrap("run in", err)
+	}
+	spec, err := c.ociSpec(r)
+	if err != nil {
+		return nil, err
+	}
+	return c.exec(ctx, r, spec, change, opts)
+}
+
+// exec is Exec for a container whose record is known, and what ociSpec makes of it.
+func (c *Container) exec(ctx context.Context, r *record, of *specs.Spec, change func(*specs.Spec) error, opts launcher.Options) (*launcher.Process, error) {
+	pidfd, err := r.Process.Open()
+	if errors.Is(err, proc.ErrGone) {
+		err = ErrNotRunning
+	}
 	if err != nil {
 		return nil, c.wrap("run in", err)
 	}
@@ -281,23 +300,19 @@ func (c *Container) Exec(ctx context.Context, change func(*specs.Spec) error, op
 	if frozen(c.group(r)) {
 		return nil, c.wrap("run in", ErrPaused)
 	}
-	spec, err := c.ociSpec(r)
-	if err != nil {
-		return nil, err
-	}
+	spec, process := *of, *of.Process
 	if r.Spec.Image != "" {
 		// Where change finds the container's files.
 		root := *spec.Root
 		root.Path = fmt.Sprintf("/proc/%d/root", r.Process.PID)
 		spec.Root = &root
 	}
-	process := *spec.Process
 	process.Terminal, process.ConsoleSize = false, nil
 	spec.Process = &process
-	if err := change(spec); err != nil {
+	if err := change(&spec); err != nil {
 		return nil, err
 	}
-	p, err := launcher.Exec(ctx, c.pod.Sandbox, pidfd, spec, opts)
+	p, err := launcher.Exec(ctx, c.pod.Sandbox, pidfd, &spec, opts)
 	if err != nil {
 		return nil, c.wrap("run in", errors.Unwrap(err)) // which says in whose container already
 	}

@@ -63,6 +63,7 @@ var verbs = map[string]func(p *Pod, spec Spec) error{
 	"rm -f -c": func(p *Pod, _ Spec) error {
 		return onA(p, func(c *Container) error { return c.Remove(bg, true, StopOptions{Grace: 100 * time.Millisecond}) })
 	},
+	"lead":    leadAll,
 	"start":   func(p *Pod, _ Spec) error { return p.Start(bg) },
 	"stop":    func(p *Pod, _ Spec) error { return p.Stop(bg, sandbox.StopOptions{Grace: 100 * time.Millisecond}) },
 	"rm -f":   func(p *Pod, _ Spec) error { return p.Remove(bg, sandbox.StopOptions{Grace: 100 * time.Millisecond}) },

@@ -68,6 +68,7 @@ type server struct {
 	linger  time.Duration      // for how long to stay with nothing to do
 	timer   *time.Timer
 	trimmer *time.Timer
+	probes  trimmer
 	ending  bool
 	idle    chan struct{} // closed when nothing is to be done, nor will be
 }
