@@ -140,6 +140,10 @@ bench-containers: build ## Measure containers beside bwrap, runc, podman, conmon
 bench-images: build ## Measure images beside podman and umoci
 	$(if $(AS_ROOT),$(SUDO) env "PATH=$(PATH)" )hack/bench-images.sh
 
+.PHONY: bench-kube
+bench-kube: build ## Measure Pod YAML and images beside podman, umoci
+	$(if $(AS_ROOT),$(SUDO) env "PATH=$(PATH)" )hack/bench-kube.sh
+
 ##@ Help
 
 .PHONY: help
