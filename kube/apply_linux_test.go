@@ -146,16 +146,16 @@ func TestApplyFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	early := map[string]string{
-		one("a", sleeper) + one("b", "  containers: [{name: c, image: 'absent:1', imagePullPolicy: Never}]\n"):                                                                                  `pod "b": spec.containers[0].image: image docker.io/library/absent:1: not here, and not to be pulled`,
-		one("a", sleeper) + one("b", "  containers: [{name: c, image: i, env: [{name: A, valueFrom: {configMapKeyRef: {name: absent, key: k}}}]}]\n"):                                           `document 2, line 13: spec.containers[0].env[0].valueFrom.configMapKeyRef.name: "absent": no such ConfigMap in namespace default`,
-		configMap("x") + one("a", "  containers: [{name: c, image: i, env: [{name: A, valueFrom: {configMapKeyRef: {name: m, key: absent}}}]}]\n"):                                              `spec.containers[0].env[0].valueFrom.configMapKeyRef.key: "absent": ConfigMap "m" has no such key`,
-		one("a", "  volumes: [{name: v, secret: {secretName: absent}}]\n"+sleeper):                                                                                                              `spec.volumes[0].secret.secretName: "absent": no such Secret in namespace default`,
-		one("a", "  volumes: [{name: v, projected: {sources: [{configMap: {name: absent}}]}}]\n"+sleeper):                                                                                       `spec.volumes[0].projected.sources[0].configMap.name: "absent": no such ConfigMap`,
-		one("a", "  containers: [{name: c, image: i, envFrom: [{secretRef: {name: absent}}]}]\n"):                                                                                               `spec.containers[0].envFrom[0].secretRef.name: "absent": no such Secret`,
-		one("a", "  containers: [{name: c, image: 'nobody:1'}]\n"):                                                                                                                              `pod "a": spec.containers[0]: no command: neither the container nor its image says what to run`,
-		one("a", sleeper) + one("byhand", sleeper):                                                                                                                                              `document 2, line 10: metadata.name: "byhand": there is a pod of that name that was not applied`,
-		one("a", "  securityContext: {seccompProfile: {type: Localhost, localhostProfile: podbox-no-such.json}}\n"+sleeper):                                                                     `spec.securityContext.seccompProfile.localhostProfile: seccomp profile in /var/lib/kubelet/seccomp`,
-		one("a", "  volumes: [{name: v}]\n  containers: [{name: c, image: i, command: [a], volumeMounts: [{name: v, mountPath: /v, subPathExpr: $(X)}], env: [{name: X, value: /a/../..}]}]\n"): `subPathExpr: "/a/../..": want a relative path without "..", when it is expanded`,
+		one("xa", sleeper) + one("xb", "  containers: [{name: c, image: 'absent:1', imagePullPolicy: Never}]\n"):                                                                                  `pod "xb": spec.containers[0].image: image docker.io/library/absent:1: not here, and not to be pulled`,
+		one("xa", sleeper) + one("xb", "  containers: [{name: c, image: i, env: [{name: A, valueFrom: {configMapKeyRef: {name: absent, key: k}}}]}]\n"):                                           `document 2, line 13: spec.containers[0].env[0].valueFrom.configMapKeyRef.name: "absent": no such ConfigMap in namespace default`,
+		configMap("x") + one("xa", "  containers: [{name: c, image: i, env: [{name: A, valueFrom: {configMapKeyRef: {name: m, key: absent}}}]}]\n"):                                              `spec.containers[0].env[0].valueFrom.configMapKeyRef.key: "absent": ConfigMap "m" has no such key`,
+		one("xa", "  volumes: [{name: v, secret: {secretName: absent}}]\n"+sleeper):                                                                                                              `spec.volumes[0].secret.secretName: "absent": no such Secret in namespace default`,
+		one("xa", "  volumes: [{name: v, projected: {sources: [{configMap: {name: absent}}]}}]\n"+sleeper):                                                                                       `spec.volumes[0].projected.sources[0].configMap.name: "absent": no such ConfigMap`,
+		one("xa", "  containers: [{name: c, image: i, envFrom: [{secretRef: {name: absent}}]}]\n"):                                                                                               `spec.containers[0].envFrom[0].secretRef.name: "absent": no such Secret`,
+		one("xa", "  containers: [{name: c, image: 'nobody:1'}]\n"):                                                                                                                              `pod "xa": spec.containers[0]: no command: neither the container nor its image says what to run`,
+		one("xa", sleeper) + one("byhand", sleeper):                                                                                                                                              `document 2, line 10: metadata.name: "byhand": there is a pod of that name that was not applied`,
+		one("xa", "  securityContext: {seccompProfile: {type: Localhost, localhostProfile: podbox-no-such.json}}\n"+sleeper):                                                                     `spec.securityContext.seccompProfile.localhostProfile: seccomp profile in /var/lib/kubelet/seccomp`,
+		one("xa", "  volumes: [{name: v}]\n  containers: [{name: c, image: i, command: [a], volumeMounts: [{name: v, mountPath: /v, subPathExpr: $(X)}], env: [{name: X, value: /a/../..}]}]\n"): `subPathExpr: "/a/../..": want a relative path without "..", when it is expanded`,
 	}
 	for yaml, want := range early {
 		said, _, err := b.try(strings.TrimPrefix(yaml, "---\n"), ApplyOptions{})
@@ -172,23 +172,23 @@ func TestApplyFails(t *testing.T) {
 
 	// A host path that is not there is found when the pod is made: what was made before
 	// stays, until it is deleted.
-	late := configMap("y") + one("a", sleeper) + one("b", "  volumes: [{name: v, hostPath: {path: /no/such, type: Directory}}]\n"+sleeper)
+	late := configMap("y") + one("xa", sleeper) + one("xb", "  volumes: [{name: v, hostPath: {path: /no/such, type: Directory}}]\n"+sleeper)
 	late = strings.Replace(late, "---\n---", "---", 1)
 	said, _, err := b.try(late, ApplyOptions{})
-	if err == nil || said != "configmap/m configured\npod/a created\n" {
+	if err == nil || said != "configmap/m configured\npod/xa created\n" {
 		t.Errorf("said %q, %v", said, err)
 	}
-	if _, err := b.rt.Open("b"); err == nil {
+	if _, err := b.rt.Open("xb"); err == nil {
 		t.Error("half a pod is left")
 	}
-	for _, want := range []string{"pod/a deleted\nconfigmap/m deleted\n", ""} {
+	for _, want := range []string{"pod/xa deleted\nconfigmap/m deleted\n", ""} {
 		said, notes := "", ""
 		o := b.Options
 		o.Say, o.Note = func(l string) { said += l + "\n" }, func(l string) { notes += l + "\n" }
 		if err := Delete(bg, b.decode(late), o, sandbox.StopOptions{}); err != nil || said != want {
 			t.Errorf("said %q, want %q: %v", said, want, err)
 		}
-		if want == "" && notes != "pod/b: there is none\npod/a: there is none\nconfigmap/m: there is none\n" {
+		if want == "" && notes != "pod/xb: there is none\npod/xa: there is none\nconfigmap/m: there is none\n" {
 			t.Errorf("noted %q", notes)
 		}
 	}

@@ -552,11 +552,11 @@ spec:
 		t.Errorf("the host's port answers %q, %v", body, err)
 	}
 	// The port is taken now.
-	_, _, err = b.try(strings.Replace(yaml, "served", "late", 1), ApplyOptions{})
+	_, _, err = b.try(strings.Replace(yaml, "served", "second", 1), ApplyOptions{})
 	if err == nil || !strings.Contains(err.Error(), "served") {
 		t.Errorf("a port that another pod publishes: %v", err)
 	}
-	if _, err := b.rt.Open("late"); err == nil {
+	if _, err := b.rt.Open("second"); err == nil {
 		t.Error("half a pod is left")
 	}
 }
