@@ -12,9 +12,9 @@ import (
 	"github.com/podbox/podbox/sandbox"
 )
 
-// TestMission runs the three pods of which each shows one way for containers to talk.
-func TestMission(t *testing.T) {
-	b := newBench(t)
+// mission runs the three pods of which each shows one way for containers to talk.
+func (b *bench) mission() {
+	t := b.T
 	importPodtalk(t, b.Images.(Store).Store)
 	pods := map[string]map[string]string{
 		"shared-volume": {"reader": "Hello from the writer container\n", "writer": ""},
@@ -35,8 +35,7 @@ func TestMission(t *testing.T) {
 	}
 	for name, logs := range pods {
 		t.Run(name, func(t *testing.T) {
-			b := *b
-			b.T = t
+			b := &bench{T: t, Options: b.Options, rt: b.rt}
 			for c, want := range logs {
 				if got := b.logs(name, c); !strings.Contains(got, want) {
 					t.Errorf("%s wrote %q, want %q", c, got, want)

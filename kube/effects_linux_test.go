@@ -55,6 +55,20 @@ func shell(text string) string {
 	return "command: " + strings.ReplaceAll(string(b), "$(", "$$(") + "\n"
 }
 
+// TestInside runs them side by side, for most of their time is waited.
+func TestInside(t *testing.T) {
+	b := newBench(t)
+	for name, f := range map[string]func(*bench){
+		"environment": (*bench).environment, "volumes": (*bench).mounted, "security": (*bench).allowed, "names": (*bench).named,
+		"life": (*bench).lived, "host port": (*bench).served, "mission": (*bench).mission,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f(&bench{T: t, Options: b.Options, rt: b.rt})
+		})
+	}
+}
+
 const objectsOf = `apiVersion: v1
 kind: ConfigMap
 metadata: {name: settings}
@@ -68,8 +82,8 @@ stringData: {password: hunter2}
 ---
 `
 
-func TestEnvironment(t *testing.T) {
-	b := newBench(t)
+func (b *bench) environment() {
+	t := b.T
 	yaml := objectsOf + `apiVersion: v1
 kind: Pod
 metadata: {name: env, labels: {tier: front}, annotations: {example.com/a: 'x y'}}
@@ -148,8 +162,8 @@ spec:
 	}
 }
 
-func TestVolumes(t *testing.T) {
-	b := newBench(t)
+func (b *bench) mounted() {
+	t := b.T
 	host := t.TempDir()
 	if err := os.WriteFile(filepath.Join(host, "file"), []byte("of the host\n"), 0o644); err != nil {
 		t.Fatal(err)
@@ -255,8 +269,8 @@ spec:
 	b.expects("next", "c", map[string]string{"found": "kept"})
 }
 
-func TestSecurity(t *testing.T) {
-	b := newBench(t)
+func (b *bench) allowed() {
+	t := b.T
 	status := func(field string) string { return "awk '/^" + field + ":/ { print $2 }' /proc/self/status" }
 	look := script(map[string]string{
 		"user": "id -u", "group": "id -g", "groups": "id -G", "caps": status("CapBnd"), "effective": status("CapEff"), "nnp": status("NoNewPrivs"),
@@ -349,8 +363,8 @@ spec: {containers: [{name: c, image: '`+image+`', command: [sh], securityContext
 	}
 }
 
-func TestNames(t *testing.T) {
-	b := newBench(t)
+func (b *bench) named() {
+	t := b.T
 	look := script(map[string]string{
 		"hostname": "hostname", "own": "grep $(hostname) /etc/hosts | head -1 | awk '{ print $2, $3 }'", "alias": "awk '/^192.0.2.7/ { print $2, $3 }' /etc/hosts",
 		"resolv": "cat /etc/resolv.conf | tr '\\n' ';'", "shm": "df -Pk /dev/shm | awk 'END { print $2 }'", "net": "readlink /proc/self/ns/net",
@@ -410,8 +424,8 @@ spec:
 	})
 }
 
-func TestLife(t *testing.T) {
-	b := newBench(t)
+func (b *bench) lived() {
+	t := b.T
 	yaml := `apiVersion: v1
 kind: Pod
 metadata: {name: life}
@@ -528,8 +542,8 @@ spec:
 	}
 }
 
-func TestHostPort(t *testing.T) {
-	b := newBench(t)
+func (b *bench) served() {
+	t := b.T
 	yaml := `apiVersion: v1
 kind: Pod
 metadata: {name: served}

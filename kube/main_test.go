@@ -43,7 +43,6 @@ type bench struct {
 func newBench(t *testing.T) *bench {
 	t.Helper()
 	testenv.NeedRoot(t)
-	t.Parallel()
 	root := t.TempDir()
 	if err := os.Chmod(root, 0o700); err != nil {
 		t.Fatal(err)
