@@ -145,8 +145,8 @@ func TestApplyFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	early := map[string]string{
-		one("xa", sleeper) + one("xb", "  containers: [{name: c, image: 'absent:1', imagePullPolicy: Never}]\n"):                                                                                  `pod "xb": spec.containers[0].image: image docker.io/library/absent:1: not here, and not to be pulled`,
-		one("xa", sleeper) + one("xb", "  containers: [{name: c, image: i, env: [{name: A, valueFrom: {configMapKeyRef: {name: absent, key: k}}}]}]\n"):                                           `document 2, line 13: spec.containers[0].env[0].valueFrom.configMapKeyRef.name: "absent": no such ConfigMap in namespace default`,
+		one("xa", sleeper) + one("xb", "  containers: [{name: c, image: 'absent:1', imagePullPolicy: Never}]\n"):                                                                                 `pod "xb": spec.containers[0].image: image docker.io/library/absent:1: not here, and not to be pulled`,
+		one("xa", sleeper) + one("xb", "  containers: [{name: c, image: i, env: [{name: A, valueFrom: {configMapKeyRef: {name: absent, key: k}}}]}]\n"):                                          `document 2, line 13: spec.containers[0].env[0].valueFrom.configMapKeyRef.name: "absent": no such ConfigMap in namespace default`,
 		configMap("x") + one("xa", "  containers: [{name: c, image: i, env: [{name: A, valueFrom: {configMapKeyRef: {name: m, key: absent}}}]}]\n"):                                              `spec.containers[0].env[0].valueFrom.configMapKeyRef.key: "absent": ConfigMap "m" has no such key`,
 		one("xa", "  volumes: [{name: v, secret: {secretName: absent}}]\n"+sleeper):                                                                                                              `spec.volumes[0].secret.secretName: "absent": no such Secret in namespace default`,
 		one("xa", "  volumes: [{name: v, projected: {sources: [{configMap: {name: absent}}]}}]\n"+sleeper):                                                                                       `spec.volumes[0].projected.sources[0].configMap.name: "absent": no such ConfigMap`,
