@@ -5,7 +5,8 @@
 //
 //	lock                          taken by who changes what follows, and for moments only
 //	names.json                    what images are called
-//	images/ID/                    image.json, config.json and manifest.json of one image
+//	images/ID/                    image.json, config.json and manifest.json of one image;
+//	                              born, until it has had the names it came with
 //	layers/ID/                    layer.json, and diff: the files, as overlayfs(5) wants them
 //	uses/ID/USER                  a link to the path whose presence says that the image is in use
 //	building/ID                   locked by who unpacks the layer

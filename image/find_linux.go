@@ -18,7 +18,7 @@ func (s *Store) Image(id string) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.readNamed(hex, nil)
+	return s.readRecord(hex)
 }
 
 // Find returns the image with a name, with a digest (of its configuration or of its
@@ -138,6 +138,27 @@ func (s *Store) read(id string) (*Image, error) {
 
 // readNamed reads the image with an ID, given in digits.
 func (s *Store) readNamed(id string, called map[string]string) (*Image, error) {
+	img, err := s.readRecord(id)
+	if err != nil {
+		return nil, err
+	}
+	for name, of := range called {
+		if of == img.ID {
+			img.Names = append(img.Names, name)
+		}
+	}
+	slices.Sort(img.Names)
+	if len(img.Names) > 0 {
+		return img, nil
+	}
+	if _, err := os.Lstat(s.path(imagesDir, id, bornFile)); err == nil {
+		return nil, missing(id, fs.ErrNotExist)
+	}
+	return img, nil
+}
+
+// readRecord reads what is on record of an image, without its names.
+func (s *Store) readRecord(id string) (*Image, error) {
 	if !names.IsID(id) {
 		return nil, missing(id, fs.ErrNotExist)
 	}
@@ -154,12 +175,6 @@ func (s *Store) readNamed(id string, called map[string]string) (*Image, error) {
 		}
 	}
 	img.Names = nil
-	for name, of := range called {
-		if of == img.ID {
-			img.Names = append(img.Names, name)
-		}
-	}
-	slices.Sort(img.Names)
 	return img, nil
 }
 

@@ -30,6 +30,9 @@ const (
 	imageFile    = "image.json"
 	configFile   = "config.json"
 	manifestFile = "manifest.json"
+	// bornFile says of an image that it has not had the names yet that it came with.
+	// Without a name it is not there: its maker was killed between the two.
+	bornFile = "born"
 	maxImageFile = MaxConfig + 1<<20
 )
 
@@ -60,7 +63,11 @@ func (s *Store) Put(ctx context.Context, a Addition) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	for name, b := range map[string][]byte{imageFile: b, configFile: a.Config, manifestFile: a.Manifest} {
+	files := map[string][]byte{imageFile: b, configFile: a.Config, manifestFile: a.Manifest}
+	if len(full) > 0 {
+		files[bornFile] = []byte{}
+	}
+	for name, b := range files {
 		if b == nil {
 			continue
 		}
@@ -89,13 +96,16 @@ func (s *Store) Put(ctx context.Context, a Addition) (*Image, error) {
 			return nil, err
 		}
 	}
+	if err := s.grown(img.ID); err != nil {
+		return nil, err
+	}
 	return s.read(filepath.Base(path))
 }
 
 // place gives an image its place, unless it has it. One that was loaded from an archive
 // and is pulled later gets its manifest then.
 func (s *Store) place(tmp *Temporary, path string, img *Image) error {
-	old, err := s.readNamed(filepath.Base(path), nil)
+	old, err := s.readRecord(filepath.Base(path))
 	if err == nil && (old.Digest == img.Digest || img.Digest == "") {
 		return nil
 	}
@@ -170,6 +180,11 @@ func (s *Store) changeNames(change func(map[string]string)) error {
 	if err != nil {
 		return err
 	}
+	for _, id := range names {
+		if err := s.grown(id); err != nil { // or it would be gone without a name
+			return err
+		}
+	}
 	change(names)
 	for name, id := range names {
 		// Of an image whose removal was cut short.
@@ -197,6 +212,15 @@ func (s *Store) changeNames(change func(map[string]string)) error {
 		return err
 	}
 	return syncDir(s.dir)
+}
+
+// grown notes that an image has had the names that it came with.
+func (s *Store) grown(id string) error {
+	err := os.Remove(s.path(imagesDir, strings.TrimPrefix(id, "sha256:"), bornFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // Tag gives the image another name, which a different image loses that had it.

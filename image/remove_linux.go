@@ -225,6 +225,15 @@ func (s *Store) Prune(ctx context.Context, unused bool) (Removed, error) {
 			errs = append(errs, err)
 		}
 	}
+	for _, path := range s.list(imagesDir) {
+		if _, err := s.read(filepath.Base(path)); errors.Is(err, ErrNotFound) {
+			f, err := s.discard(path) // it was not there
+			if err == nil {
+				remove = append(remove, f)
+			}
+			errs = append(errs, err)
+		}
+	}
 	var chains []string
 	for _, path := range s.list(layersDir) {
 		chains = append(chains, "sha256:"+filepath.Base(path))

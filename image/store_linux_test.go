@@ -521,3 +521,46 @@ func TestSweep(t *testing.T) {
 		t.Errorf("%v, want DeadlineExceeded", err)
 	}
 }
+
+// An image whose maker was killed before it had its names is not there, but its next
+// maker finds it.
+func TestBorn(t *testing.T) {
+	s := newStore(t)
+	a := put(t, s, "a", []string{"a"}, 1)
+	born := s.path(imagesDir, a.ID[7:], bornFile)
+	if _, err := os.Lstat(born); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("it has its name: %v", err)
+	}
+	// Killed between its name and the note of that.
+	if err := os.WriteFile(born, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Find("a"); err != nil {
+		t.Error(err)
+	}
+	put(t, s, "b", []string{"a"}, 2) // which a loses, without being lost
+	if got, err := s.Find(a.ID); err != nil || len(got.Names) > 0 {
+		t.Errorf("%v, %v", got, err)
+	}
+	// Killed before it had its name.
+	if err := os.WriteFile(born, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.Find(a.ID); !errors.Is(err, ErrNotFound) {
+		t.Errorf("%v, %v; want ErrNotFound", got, err)
+	}
+	if list, err := s.List(); len(list) != 1 || err != nil {
+		t.Errorf("%v, %v", list, err)
+	}
+	if got := put(t, s, "a", []string{"c"}, 1); got.ID != a.ID {
+		t.Errorf("%v", got)
+	}
+	wantHas(t, s, 2, 2)
+	if err := errors.Join(s.Untag(bg, "c"), os.WriteFile(born, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Prune(bg, false); err != nil {
+		t.Error(err)
+	}
+	wantHas(t, s, 1, 1)
+}

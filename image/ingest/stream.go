@@ -167,8 +167,8 @@ func newDecompressor(r io.Reader) (io.ReadCloser, error) {
 	case isGzip(magic):
 		return gzip.NewReader(in)
 	case isZstd(magic):
-		// A window is memory: as much as zstd itself takes by default.
-		z, err := zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(8<<20))
+		// A window is memory: as much as the command zstd allows by default.
+		z, err := zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(128<<20))
 		if err != nil {
 			return nil, err
 		}

@@ -2,6 +2,7 @@ package kubecli
 
 import (
 	"errors"
+	"strings"
 
 	"github.com/podbox/podbox/image"
 	"github.com/podbox/podbox/image/ingest"
@@ -26,6 +27,10 @@ func hint(err error) string {
 		return "--platform chooses another"
 	case errors.Is(err, image.ErrNotFound):
 		return "podbox image ls lists the images there are"
+	case errors.Is(err, image.ErrInUse) && strings.Contains(err.Error(), "several names"):
+		return "--force removes it with all of them"
+	case errors.Is(err, image.ErrInUse):
+		return "podbox rm removes the containers on it, podbox gc what is left of pods that are gone"
 	case errors.Is(err, image.ErrAmbiguous):
 		return "give more digits"
 	}
