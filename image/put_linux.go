@@ -32,7 +32,7 @@ const (
 	manifestFile = "manifest.json"
 	// bornFile says of an image that it has not had the names yet that it came with.
 	// Without a name it is not there: its maker was killed between the two.
-	bornFile = "born"
+	bornFile     = "born"
 	maxImageFile = MaxConfig + 1<<20
 )
 
