@@ -33,6 +33,11 @@ func inLab(t *testing.T, f func(*lab) error) {
 	t.Helper()
 	onHost(t, func() error {
 		l := &lab{rules: Rules{Table: DefaultTable}}
+		// A new namespace has it from the first one: whether this host is a router
+		// must not matter.
+		if err := setSysctl(conf4+"all/forwarding", "0"); err != nil {
+			return err
+		}
 		for i, a := range []Address{addrA, addrB} {
 			ns, err := Create()
 			if err != nil {

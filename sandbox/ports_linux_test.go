@@ -270,6 +270,7 @@ func TestRulesOfTwoRoots(t *testing.T) {
 	if tableName(DefaultRoot) != netns.DefaultTable {
 		t.Error("the default root has another table")
 	}
+	noRouter(t)
 	ip(t, "link", "add", "up0", "type", "veth", "peer", "name", "up1")
 	t.Cleanup(func() { ip(t, "link", "del", "up0") })
 	forwards := func() bool {
@@ -325,6 +326,7 @@ func TestNothingForwards(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer os.WriteFile(conf, []byte("0"), 0)
+	noRouter(t)
 	ip(t, "link", "add", "up0", "type", "veth", "peer", "name", "up1")
 	defer ip(t, "link", "del", "up0")
 	if err := unix.Mount("/proc/sys", "/proc/sys", "", unix.MS_BIND, ""); err != nil {
@@ -349,6 +351,21 @@ func TestNothingForwards(t *testing.T) {
 	if there, err := rt.rules.Present(); there || err != nil {
 		t.Errorf("rules are left, %v", err)
 	}
+}
+
+// noRouter makes the host of the tests one that does not forward. Its namespace has
+// what it does from that of the machine.
+func noRouter(t *testing.T) {
+	t.Helper()
+	const forward = "/proc/sys/net/ipv4/ip_forward"
+	was, err := os.ReadFile(forward)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(forward, []byte("0"), 0); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.WriteFile(forward, was, 0) })
 }
 
 func ip(t *testing.T, args ...string) {
