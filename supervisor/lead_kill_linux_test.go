@@ -154,7 +154,7 @@ func TestLedKilled(t *testing.T) {
 	for _, tt := range ledTrials {
 		t.Run(tt.name, func(t *testing.T) {
 			took := ledDuration(t, rt, tt, rootfs)
-			n := rounds(8)
+			n := rounds(4)
 			for i := range n {
 				for j, k := range kills {
 					// Each at other moments.
@@ -238,10 +238,10 @@ func TestLedFaults(t *testing.T) {
 	exe, err := os.Readlink("/proc/self/exe")
 	must(t, err)
 	all := append([]fault{killed}, faults...)
-	for _, tt := range ledTrials {
+	for i, tt := range ledTrials {
 		t.Run(tt.name, func(t *testing.T) {
-			for i, f := range all {
-				if n := rounds(1); n == 1 && i%len(ledTrials) != len(tt.name)%len(ledTrials) {
+			for j, f := range all {
+				if rounds(1) == 1 && j%len(ledTrials) != i {
 					continue // a sample
 				}
 				spread(rounds(4), 100, func(k int) {
