@@ -365,6 +365,24 @@ func TestLeadMessages(t *testing.T) {
 	}
 }
 
+// What stands in for a message is not what was said by a run before.
+func TestLeadMessageOfThisRun(t *testing.T) {
+	c := newCast(t).add("a", "if [ -e /again ]; then sleep 1000; else echo >/again; echo first; exit 1; fi", always, func(s *Spec) {
+		s.Termination.FallbackToLogs = true
+	}).lead()
+	s := c.until("the second run", func(s *PodStatus) bool { return s.of("a").RestartCount == 1 && s.of("a").State.Running != nil })
+	if l := s.of("a").LastState.Terminated; l == nil || l.Message != "first\n" {
+		t.Errorf("after the first run: %+v", l)
+	}
+	a, err := c.pod.Container("a")
+	must(t, err)
+	must(t, a.Kill(9))
+	c.until("the end of the second run", func(s *PodStatus) bool { return s.of("a").RestartCount == 2 })
+	if l := c.status().of("a").LastState.Terminated; l == nil || l.Message != "" || l.ExitCode != 137 {
+		t.Errorf("after the second run: %+v", l)
+	}
+}
+
 func TestLeadDeadline(t *testing.T) {
 	c := newCast(t).add("a", "echo a >>/said"+endless, always)
 	c.life.Deadline = 300 * time.Millisecond

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -49,7 +50,7 @@ func (c *Container) message(r *record) string {
 		said = readHead(c.file(messageFile), maxMessage)
 	}
 	if said == "" && t.FallbackToLogs && (r.ExitCode == nil || *r.ExitCode != 0) {
-		said = c.logTail(maxLogLines, maxLogBytes)
+		said = c.logTail(r.Started, maxLogLines, maxLogBytes)
 	}
 	return strings.ToValidUTF8(said, "\ufffd")
 }
@@ -64,20 +65,22 @@ func readHead(path string, n int64) string {
 	return string(b)
 }
 
-// logTail returns the end of what the container has written.
-func (c *Container) logTail(lines, n int) string {
+// logTail returns the end of what the container has written since it was started.
+func (c *Container) logTail(since time.Time, lines, n int) string {
 	path, err := c.logPath()
 	if err != nil {
 		return ""
 	}
-	var b strings.Builder
-	_ = crilog.Read(context.Background(), path, crilog.ReadOptions{Tail: lines}, func(e crilog.Entry) error {
-		b.Write(e.Text)
+	var b []byte
+	_ = crilog.Read(context.Background(), path, crilog.ReadOptions{Tail: lines, Since: since}, func(e crilog.Entry) error {
+		b = append(b, e.Text...)
 		if !e.Partial {
-			b.WriteByte('\n')
+			b = append(b, '\n')
+		}
+		if len(b) > 16*n { // a line may be as long as the log
+			b = b[:copy(b, b[len(b)-n:])]
 		}
 		return nil
 	})
-	s := b.String()
-	return s[max(0, len(s)-n):]
+	return string(b[max(0, len(b)-n):])
 }
