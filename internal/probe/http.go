@@ -54,7 +54,7 @@ func (h HTTPGet) scheme() string {
 // it has at most 10 KiB, and what was wrong otherwise. A redirect to another host is
 // a Warning, the eleventh redirect to the same a Failure. If the body could not be
 // read, or the question not be put, the error is not nil; the kubelet then tries up
-// to three times before it takes it as a failure.
+// to three times, and lets it count for nothing.
 func (h HTTPGet) Do(ctx context.Context, defaultHost string) (Outcome, string, error) {
 	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
