@@ -4,12 +4,12 @@
 # every means that the members of a pod have, the pod survives the death of
 # everything in it, and pods reach each other; then the same with containers, which
 # have roots of their own, are restarted when they are killed, limited, and stopped
-# in order; and removed pods leave nothing.
+# in order; pods of Kubernetes' manifests; and removed pods leave nothing.
 #
 # usage: hack/demo.sh        after building bin/podbox and bin/podtalk (make demo)
 #
-# It needs root (and asks sudo for it), bash, coreutils and the kernel; no network
-# and no image. redis-server and nginx, or busybox, are shown too if they are
+# It needs root (and asks sudo for it), bash, coreutils and the kernel; no network:
+# images are made of what is here. redis-server and nginx, or busybox, are shown too if they are
 # installed. It makes the pods demo-a, demo-b and demo-c and removes them, also when
 # it is interrupted or a step fails.
 
@@ -21,7 +21,7 @@ readonly key=0x706f64 # of the System V objects: "pod"
 
 hack=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 bin=${PODBOX_BIN:-$(dirname "$hack")/bin}
-for program in podbox podtalk; do
+for program in podbox podbox-kube podtalk; do
 	if [[ ! -x $bin/$program ]]; then
 		echo "demo: $bin/$program is not built; run: make demo" >&2
 		exit 1
@@ -208,7 +208,7 @@ world() {
 	fi
 	if command -v nft >/dev/null; then
 		nft --stateless list ruleset 2>/dev/null | while read -r rest; do
-			[[ -n ${rest//\}/} ]] && echo "nftables $rest"
+			[[ -z ${rest//\}/} ]] || echo "nftables $rest"
 		done
 	fi
 	local -a m
@@ -223,8 +223,8 @@ world() {
 		case $f in
 		# The installation's, not a pod's: its directories, which address is next,
 		# and what has happened.
-		/run/podbox/ | /run/podbox/pods | /run/podbox/names | /run/podbox/leases | /run/podbox/leases/next-*) ;;
-		/run/podbox/events* | /var/lib/podbox/ | /var/lib/podbox/pods) ;;
+		/run/podbox/ | /run/podbox/pods | /run/podbox/names | /run/podbox/leases | /run/podbox/leases/next-* | /run/podbox/ports | /run/podbox/rules) ;;
+		/run/podbox/events* | /var/lib/podbox/ | /var/lib/podbox/pods | /var/lib/podbox/images*) ;;
 		*) echo "file $f" ;;
 		esac
 	done
@@ -483,6 +483,37 @@ run podbox start "$C"
 run podbox ps "$C"
 [[ $(field "$C" IP) == "$ip" ]] || die "the pod came back with another address than $ip"
 run podbox run --rm --rootfs box -v data:/data "$C" -- /podtalk file-read /data/kept
+
+step 'The pods that people have: manifests for Kubernetes, and images' \
+	'A writer and a reader on a volume, a producer and a consumer on a message queue, a' \
+	'server and a client on localhost. Pods, records and images are kept elsewhere here.'
+manifests=$(dirname "$hack")/testdata/pods
+elsewhere=(--root "$tmp/run" --state-dir "$tmp/state")
+mkdir -m 0700 run
+run podbox image import "${elsewhere[@]}" -c 'ENTRYPOINT ["/podtalk"]' box localhost/podtalk:pods
+files=(-f "$manifests/message-queue.yaml" -f "$manifests/loopback.yaml")
+pods=(message-queue loopback)
+if command -v busybox >/dev/null; then
+	mkdir -p sh/bin && cp "$(command -v busybox)" sh/bin/busybox
+	for applet in sh cat sleep; do ln -s busybox "sh/bin/$applet"; done
+	run podbox image import "${elsewhere[@]}" sh localhost/busybox:pods
+	files+=(-f "$manifests/shared-volume.yaml")
+	pods+=(shared-volume)
+fi
+run podbox apply "${elsewhere[@]}" "${files[@]}"
+succeeded() { [[ $(podbox inspect "${elsewhere[@]}" "$1" --format '{{.Status.Phase}}') == Succeeded ]]; }
+for pod in "${pods[@]}"; do
+	SECONDS=0
+	until succeeded "$pod"; do
+		((SECONDS < 15)) || die "pod $pod does not come to its end"
+		sleep 0.1
+	done
+	run podbox inspect "${elsewhere[@]}" "$pod" --format '{{.Status.Phase}}'
+done
+run podbox logs "${elsewhere[@]}" -c consumer message-queue
+run podbox logs "${elsewhere[@]}" -c client loopback
+((${#pods[@]} < 3)) || run podbox logs "${elsewhere[@]}" -c reader shared-volume
+run podbox delete "${elsewhere[@]}" "${files[@]}"
 
 step 'All are removed, and nothing is left' \
 	'What the machine had before the first step is compared with what it has now.'
