@@ -288,7 +288,7 @@ func (b *build) unmakeRecord(ctx context.Context) error {
 		return nil // it was never made
 	}
 	if b.failure == nil {
-		return errors.Join(b.rt.removeParent(), os.RemoveAll(dir), b.rt.dropRules(ctx))
+		return errors.Join(b.rt.removeParent(), os.RemoveAll(dir), b.rt.dropRules(ctx, ""))
 	}
 	b.rec.State, b.rec.Error = Broken, b.failure.Error()
 	return b.rec.write(dir)

@@ -121,6 +121,10 @@ func (rt *Runtime) remove(ctx context.Context, rec *record, opts StopOptions, id
 		Text: "give the addresses back",
 		Do:   func(context.Context) error { return rt.releaseAddress(rec) },
 	}, steps.Step{
+		Name: "rules",
+		Text: "remove the host's rules, if no other pod needs them",
+		Do:   func(ctx context.Context) error { return rt.dropRules(ctx, rec.ID) },
+	}, steps.Step{
 		Name: "record",
 		Text: "remove the record",
 		Do:   func(context.Context) error { return removeDir(dir) },
@@ -134,7 +138,8 @@ func (rt *Runtime) remove(ctx context.Context, rec *record, opts StopOptions, id
 		return err
 	}
 	rt.removeLastParent()
-	if err := rt.dropRules(ctx); err != nil {
+	// Two pods that left at once have each taken the other for one that stays.
+	if err := rt.dropRules(ctx, ""); err != nil {
 		return err
 	}
 	rt.announce("remove", rec)

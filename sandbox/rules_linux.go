@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -129,14 +130,18 @@ func (rt *Runtime) replaceRules(ctx context.Context) error {
 	return up.Forward()
 }
 
-// dropRules removes the host's rules if there is no pod. Should a crash prevent it,
-// Sweep does it.
-func (rt *Runtime) dropRules(ctx context.Context) error {
+// dropRules removes the host's rules if there is no pod, or but the one, which is about
+// to go. Should a crash prevent it, Sweep does it.
+func (rt *Runtime) dropRules(ctx context.Context, leaving string) error {
 	// Where there was never a rule there is no directory.
 	if !exists(rt.rulesDir()) {
 		return nil
 	}
-	if ids, err := rt.podIDs(); err != nil || len(ids) > 0 {
+	needed := func() (bool, error) {
+		ids, err := rt.podIDs()
+		return slices.ContainsFunc(ids, func(id string) bool { return id != leaving }), err
+	}
+	if is, err := needed(); err != nil || is {
 		return err
 	}
 	lock, err := rt.lockRules(ctx, flock.Exclusive)
@@ -144,7 +149,8 @@ func (rt *Runtime) dropRules(ctx context.Context) error {
 		return err
 	}
 	defer lock.Close()
-	if ids, err := rt.podIDs(); err != nil || len(ids) > 0 {
+	// Who comes now has a record before it looks whether there are rules.
+	if is, err := needed(); err != nil || is {
 		return err
 	}
 	up := rt.uplinks()

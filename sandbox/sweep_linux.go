@@ -61,7 +61,7 @@ func (rt *Runtime) Sweep(ctx context.Context) ([]string, error) {
 	if errs = append(errs, err); len(ports) > 0 { // whose rules nobody else removes
 		errs = append(errs, rt.replaceRules(ctx))
 	}
-	errs = append(errs, rt.removeParent(), rt.dropRules(ctx))
+	errs = append(errs, rt.removeParent(), rt.dropRules(ctx, ""))
 	return done, errors.Join(append(errs, err)...)
 }
 
@@ -131,7 +131,7 @@ func (rt *Runtime) removeUnrecorded(ctx context.Context, id string) error {
 			return err
 		}
 	}
-	return rt.dropRules(ctx)
+	return rt.dropRules(ctx, "")
 }
 
 // unrecorded is the record of a pod of which the ID is known only.

@@ -59,6 +59,9 @@ func Look(t testing.TB, root string) World {
 		neighs, err := netlink.NeighList(0, family)
 		must(t, err)
 		for _, n := range neighs {
+			if n.State&netlink.NUD_NOARP != 0 { // the kernel's own, as of a loopback link
+				continue
+			}
 			add("neighbour", "%s %s", n.IP, n.HardwareAddr)
 		}
 	}
