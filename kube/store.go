@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	corev1 "k8s.io/api/core/v1"
@@ -39,13 +40,43 @@ func (s Store) Ensure(ctx context.Context, ref string, policy corev1.PullPolicy,
 	if err != nil {
 		return nil, err
 	}
-	return &stored{s.Store, img}, nil
+	return &stored{store: s.Store, img: img, accounts: map[string]account{}}, nil
 }
 
 // A stored is an image of a store.
 type stored struct {
 	store *image.Store
 	img   *image.Image
+
+	mu       sync.Mutex
+	accounts map[string]account // of users that were looked up, by their names
+}
+
+// An account is a user of an image.
+type account struct {
+	specs.User
+	home string
+}
+
+// account looks up a user, once: the image must be mounted for that, and to let go of a
+// mount takes the kernel up to 30 ms.
+func (s *stored) account(name string) (account, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if a, ok := s.accounts[name]; ok {
+		return a, nil
+	}
+	root, err := s.store.Mount(s.img, "", nil)
+	if err != nil {
+		return account{}, err
+	}
+	defer root.Close()
+	var a account
+	if a.home, err = image.LookUpUser(root, name, &a.User); err != nil {
+		return account{}, err
+	}
+	s.accounts[name] = a
+	return a, nil
 }
 
 func (s *stored) Config() ImageConfig {
@@ -58,19 +89,16 @@ func (s *stored) Config() ImageConfig {
 func (s *stored) Settle(to *supervisor.Spec, u User) error {
 	to.Image, to.ImageVolumes = s.img.ID, s.img.Config.VolumePaths()
 	to.OCI.Root.Path = ""
-	root, err := s.store.Mount(s.img, "", nil)
-	if err != nil {
-		return err
-	}
-	defer root.Close()
 	p := to.OCI.Process
-	home, err := image.LookUpUser(root, u.Name, &p.User)
+	a, err := s.account(u.Name)
 	if err != nil {
 		return err
 	}
+	p.User = a.User
+	p.User.AdditionalGids = slices.Clone(a.AdditionalGids)
 	u.settle(&p.User)
 	if !slices.ContainsFunc(p.Env, func(e string) bool { return strings.HasPrefix(e, "HOME=") }) {
-		p.Env = append(p.Env, "HOME="+home)
+		p.Env = append(p.Env, "HOME="+a.home)
 	}
 	return nil
 }
