@@ -4,8 +4,10 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -227,6 +229,98 @@ func TestHalfMade(t *testing.T) {
 		}
 		if err := Delete(bg, b.decode(yaml), b.Options, sandbox.StopOptions{}); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+// TestKilled has apply be killed at many moments. What it leaves is finished by the next one,
+// or removed by Delete.
+func TestKilled(t *testing.T) {
+	b := newBench(t)
+	yaml := configMap("x") + secretS + `apiVersion: v1
+kind: Pod
+metadata: {name: killed}
+spec:
+  terminationGracePeriodSeconds: 0
+  volumes: [{name: m, configMap: {name: m}}, {name: s, secret: {secretName: s}}, {name: image, image: {reference: 'data:1'}}]
+  containers:
+  - {name: one, image: 'busybox:1', command: [sleep, '60'], volumeMounts: [{name: m, mountPath: /m}, {name: s, mountPath: /s}]}
+  - {name: two, image: 'busybox:1', command: [sleep, '60'], volumeMounts: [{name: image, mountPath: /i}]}
+`
+	file := filepath.Join(t.TempDir(), "killed.yaml")
+	if err := os.WriteFile(file, []byte(yaml), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run := func(after time.Duration) {
+		t.Helper()
+		var out strings.Builder
+		cmd := exec.Command("/proc/self/exe", "apply", b.rt.Root(), b.rt.StateDir(), file)
+		cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0")
+		cmd.Stderr = &out
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if after > 0 {
+			time.Sleep(after)
+			_ = cmd.Process.Kill()
+		}
+		if err := cmd.Wait(); err != nil && (after == 0 || out.Len() > 0) {
+			t.Fatalf("%v: %s", err, out.String())
+		}
+	}
+	start := time.Now()
+	run(0)
+	whole := time.Since(start)
+	remove := func() {
+		t.Helper()
+		if err := Delete(bg, b.decode(yaml), b.Options, sandbox.StopOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		if list, err := b.rt.List(bg); err != nil || len(list) > 0 {
+			t.Fatalf("pods are left: %v, %v", list, err)
+		}
+		for _, dir := range []string{filepath.Join(b.rt.Root(), "pods"), filepath.Join(b.rt.StateDir(), "pods"), filepath.Join(b.rt.Root(), "kube")} {
+			entries, err := os.ReadDir(dir)
+			if len(entries) > 0 || err != nil && !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("in %s is left: %v, %v", dir, entries, err)
+			}
+		}
+	}
+	remove()
+	const rounds = 8
+	for n := range rounds {
+		run(whole * time.Duration(n+1) / (rounds + 1))
+		if n%2 == 0 {
+			said, _, err := b.try(yaml, ApplyOptions{Wait: 10 * time.Second})
+			if err != nil {
+				t.Fatalf("round %d: %v", n, err)
+			}
+			if !strings.Contains(said, "pod/killed ") {
+				t.Errorf("said %q", said)
+			}
+		}
+		remove()
+	}
+}
+
+// TestAtOnce has many apply the same: one makes it.
+func TestAtOnce(t *testing.T) {
+	b := newBench(t)
+	yaml := configMap("x") + "apiVersion: v1\nkind: Pod\nmetadata: {name: once}\nspec:\n  terminationGracePeriodSeconds: 0\n  containers: [{name: c, image: 'busybox:1', command: [sleep, '60']}]\n"
+	const many = 6
+	said := make([]string, many)
+	errs := make([]error, many)
+	var all sync.WaitGroup
+	for i := range many {
+		all.Go(func() { said[i], _, errs[i] = b.try(yaml, ApplyOptions{}) })
+	}
+	all.Wait()
+	if err := errors.Join(errs...); err != nil {
+		t.Error(err)
+	}
+	for _, want := range []string{"pod/once created", "configmap/m created"} {
+		if n := strings.Count(strings.Join(said, ""), want); n != 1 {
+			t.Errorf("%s: %d times: %q", want, n, said)
 		}
 	}
 }

@@ -30,6 +30,7 @@ func deleteObjects(ctx context.Context, s state, o Options, m *Manifests) error 
 		return err
 	}
 	defer lock.Close()
+	s.sweep()
 	var errs []error
 	for _, c := range slices.Backward(m.Secrets) {
 		gone, err := s.remove(secretDir, c.Namespace, c.Name)

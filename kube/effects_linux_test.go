@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/podbox/podbox/sandbox"
 )
 
@@ -60,7 +62,7 @@ func TestInside(t *testing.T) {
 	b := newBench(t)
 	for name, f := range map[string]func(*bench){
 		"environment": (*bench).environment, "volumes": (*bench).mounted, "security": (*bench).allowed, "names": (*bench).named,
-		"life": (*bench).lived, "host port": (*bench).served, "mission": (*bench).mission,
+		"life": (*bench).lived, "mounts": (*bench).propagated, "host port": (*bench).served, "mission": (*bench).mission,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -572,5 +574,58 @@ spec:
 	}
 	if _, err := b.rt.Open("second"); err == nil {
 		t.Error("half a pod is left")
+	}
+}
+
+// propagated has a filesystem that the host shares be mounted in all ways, and one container
+// with a terminal.
+func (b *bench) propagated() {
+	t := b.T
+	host := t.TempDir()
+	if err := unix.Mount("tmpfs", host, "tmpfs", 0, "size=64k"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(host, unix.MNT_DETACH) })
+	if err := unix.Mount("", host, "", unix.MS_SHARED, ""); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(host, "sub"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("tmpfs", filepath.Join(host, "sub"), "tmpfs", 0, "size=64k"); err != nil {
+		t.Fatal(err)
+	}
+	b.apply(`apiVersion: v1
+kind: Pod
+metadata: {name: propagated}
+spec:
+  restartPolicy: Never
+  volumes: [{name: v, hostPath: {path: `+host+`}}]
+  containers:
+  - name: c
+    image: busybox:1
+    securityContext: {privileged: true}
+    `+shell(script(map[string]string{
+		"none": "grep ' /none ' /proc/self/mountinfo | grep -c -e shared: -e master:", "slave": "grep ' /slave ' /proc/self/mountinfo | grep -c master:",
+		"shared": "grep ' /shared ' /proc/self/mountinfo | grep -c shared:", "ro": "touch /ro/x 2>&1 | sed 's/.*: //'",
+		"ro below": "touch /ro/sub/x && echo written", "rro below": "touch /rro/sub/x 2>&1 | sed 's/.*: //'",
+	}))+`
+    volumeMounts:
+    - {name: v, mountPath: /none}
+    - {name: v, mountPath: /slave, mountPropagation: HostToContainer}
+    - {name: v, mountPath: /shared, mountPropagation: Bidirectional}
+    - {name: v, mountPath: /ro, readOnly: true}
+    - {name: v, mountPath: /rro, readOnly: true, recursiveReadOnly: Enabled}
+  - name: terminal
+    image: busybox:1
+    tty: true
+    stdin: true
+    command: [sh, -c, "[ -t 0 ] && [ -t 1 ] && echo \"tty: $TERM\""]
+`, ApplyOptions{})
+	b.expects("propagated", "c", map[string]string{
+		"none": "0", "slave": "1", "shared": "1", "ro": "Read-only file system", "ro below": "written", "rro below": "Read-only file system",
+	})
+	if got := b.logs("propagated", "terminal"); !strings.HasPrefix(got, "tty: xterm") {
+		t.Errorf("the terminal: %q", got)
 	}
 }

@@ -3,6 +3,7 @@ package kube
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -25,11 +26,41 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	if len(os.Args) == 5 && os.Args[1] == "apply" {
+		os.Exit(applyAndEnd(os.Args[2:]))
+	}
 	testenv.Private()
 	os.Exit(m.Run())
 }
 
 var bg = context.Background()
+
+// applyAndEnd applies a file: "ROOT STATE FILE".
+func applyAndEnd(words []string) int {
+	rt, err := sandbox.Open(sandbox.Options{Root: words[0], StateDir: words[1]})
+	if err == nil {
+		var sources []Source
+		var m *Manifests
+		var store *image.Store
+		if sources, err = Sources(words[2:], nil); err == nil {
+			m, err = Decode(sources, DecodeOptions{})
+		}
+		if err == nil {
+			store, err = supervisor.Images(rt)
+		}
+		if err == nil {
+			o := Options{Runtime: rt, Images: Store{Store: store}, Supervisor: supervised}
+			err = errors.Join(Apply(bg, m, o, ApplyOptions{}), rt.Close())
+		}
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+var supervised = supervisor.Options{Command: []string{"/proc/self/exe", "supervise"}}
 
 // A bench is a runtime with images, in which pods are applied.
 type bench struct {
@@ -54,7 +85,7 @@ func newBench(t *testing.T) *bench {
 	b := &bench{T: t, rt: rt}
 	b.Options = Options{
 		Runtime: rt, Images: Store{Store: importImages(t, rt)},
-		Supervisor: supervisor.Options{Command: []string{"/proc/self/exe", "supervise"}},
+		Supervisor: supervised,
 	}
 	t.Cleanup(func() {
 		list, err := rt.List(bg)

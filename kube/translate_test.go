@@ -11,6 +11,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/podbox/podbox/image/registry"
 )
 
 // testWorld is one that does not change.
@@ -104,5 +106,73 @@ func TestTranslate(t *testing.T) {
 		if d := cmp.Diff(string(want), b.String()); d != "" {
 			t.Errorf("%s (-want +got; go test ./kube -run TestTranslate -update):\n%s", name, d)
 		}
+	}
+}
+
+// TestProfiles reads filters of system calls, and nothing else.
+func TestProfiles(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"good.json": `{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_ERRNO"}]}`,
+		"bad.json":  `[`, "large.json": strings.Repeat(" ", maxProfile+1),
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("/etc/hostname", filepath.Join(dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	if f, err := readProfile(dir, "good.json"); err != nil || len(f.Syscalls) != 1 {
+		t.Errorf("%+v, %v", f, err)
+	}
+	for _, name := range []string{"bad.json", "large.json", "link", "absent"} {
+		if f, err := readProfile(dir, name); err == nil {
+			t.Errorf("%s: %+v", name, f)
+		}
+	}
+}
+
+// TestPullSecrets finds credentials, of either form, and tells of what is not there.
+func TestPullSecrets(t *testing.T) {
+	m, err := Decode([]Source{{"a.yaml", []byte(`apiVersion: v1
+kind: Secret
+metadata: {name: new}
+type: kubernetes.io/dockerconfigjson
+stringData: {.dockerconfigjson: '{"auths":{"a.example":{"auth":"YTpi"}}}'}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: old}
+type: kubernetes.io/dockercfg
+stringData: {.dockercfg: '{"b.example":{"auth":"YTpi"}}'}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: p}
+spec:
+  imagePullSecrets: [{name: new}, {name: old}, {name: absent}]
+  containers: [{name: c, image: i}]
+`)}}, DecodeOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr := newTranslation(m.Pods[0], testWorld(m))
+	secrets := tr.pullSecrets()
+	if len(tr.notes) != 1 || !strings.Contains(tr.notes[0], `spec.imagePullSecrets[2]: no such Secret as "absent"`) {
+		t.Errorf("noted %q", tr.notes)
+	}
+	var registries []string
+	for _, text := range secrets {
+		found, err := registry.ParsePullSecret(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range found {
+			registries = append(registries, c.Registry+" "+c.Username+" "+c.Password)
+		}
+	}
+	if d := cmp.Diff([]string{"a.example a b", "b.example a b"}, registries); d != "" {
+		t.Error(d)
 	}
 }
