@@ -313,11 +313,14 @@ func (k *keeper) failed(err error) {
 	_ = k.c.write(k.r)
 }
 
+// startError is the reason of an end that was none: the container could not be started.
+const startError = "StartError"
+
 // notStarted notes that a start has failed, as an end.
 func (k *keeper) notStarted(err error) {
 	k.r.remember()
 	k.r.Started = time.Now().UTC()
-	k.r.Finished, k.r.OOM, k.r.Error, k.r.Reason, k.r.Message = k.r.Started, false, err.Error(), "StartError", err.Error()
+	k.r.Finished, k.r.OOM, k.r.Error, k.r.Reason, k.r.Message = k.r.Started, false, err.Error(), startError, err.Error()
 	w := toWire(err)
 	k.r.ExitCode = new(int)
 	switch {

@@ -277,6 +277,9 @@ func (v *view) container(r *record) ContainerStatus {
 		// How it has ended last is on record as its end until it starts.
 		s.LastState.Terminated = r.ending().terminated(s.ContainerID)
 		s.State.Waiting = &Waiting{"CrashLoopBackOff", fmt.Sprintf("back-off restarting failed container %s: next start at %s", r.Spec.Name, r.Next.Format(time.RFC3339))}
+		if r.Reason == startError { // nothing else tells why
+			s.State.Waiting.Message += ": " + r.Message
+		}
 	case live.State == Exited:
 		s.State.Terminated = r.ending().terminated(s.ContainerID)
 	case len(v.life.Life.Init) > 0: // whatever it waits for: so the kubelet has it

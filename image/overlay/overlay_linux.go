@@ -113,8 +113,23 @@ func (b *builder) lower(path string, idMap *os.File) (string, error) {
 	return fmt.Sprintf("/proc/self/fd/%d", m.Fd()), err
 }
 
+// takesAnything reports whether overlayfs is mounted in the old way, by one string of
+// options, as before Linux 6.5: then fsconfig(2) takes any option, and what is wrong with
+// it is found too late.
+func takesAnything() bool {
+	fs, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fs)
+	return unix.FsconfigSetString(fs, "no-such-option", "x") == nil
+}
+
 // each gives an overlay its lower directories one by one, since Linux 6.7.
 func (b *builder) each(fs int, lower []string) error {
+	if takesAnything() {
+		return errNoOption
+	}
 	for i, path := range lower {
 		err := unix.FsconfigSetString(fs, "lowerdir+", path)
 		if i == 0 && err == unix.EINVAL {
