@@ -320,11 +320,12 @@ spec:
 		"seccomp": "2", "masked": "1", "somaxconn": "1234", "shmmax": "65536", "oom": "9[0-9][0-9]", "memory": "67108864", "cpu": "50000( 100000)?",
 		"shares": "256|10|35|30", "users": "host .*", "sys": "0",
 	})
-	b.apply(`apiVersion: v1
+	b.apply("apiVersion: v1\nkind: Secret\nmetadata: {name: ofusers}\nstringData: {k: v}\n---\n"+`apiVersion: v1
 kind: Pod
 metadata: {name: strict}
 spec:
   restartPolicy: Never
+  volumes: [{name: disk}, {name: memory, emptyDir: {medium: Memory}}, {name: secret, secret: {secretName: ofusers, defaultMode: 0400}}]
   hostUsers: false
   securityContext: {runAsUser: 1000, supplementalGroups: [4000], supplementalGroupsPolicy: Strict}
   containers:
@@ -335,7 +336,15 @@ spec:
     image: busybox:1
     `+shell(look)+`
     securityContext: {procMount: Unmasked, runAsUser: 0}
+  - name: owner
+    image: busybox:1
+    securityContext: {runAsUser: 0}
+    `+shell(script(map[string]string{
+		"disk": "echo > /disk/f && stat -c %u:%g /disk/f", "memory": "echo > /memory/f && stat -c %u:%g /memory/f", "secret": "cat /secret/k", "root": "stat -c %u:%g /bin",
+	}))+`
+    volumeMounts: [{name: disk, mountPath: /disk}, {name: memory, mountPath: /memory}, {name: secret, mountPath: /secret}]
 `, ApplyOptions{})
+	b.expects("strict", "owner", map[string]string{"disk": "0:0", "memory": "0:0", "secret": "v", "root": "0:0"})
 	b.expects("strict", "c", map[string]string{"user": "1000", "group": "1001", "groups": "1001 4000", "users": "own 65536"})
 	b.expects("strict", "unmasked", map[string]string{"user": "0", "users": "own 65536", "masked": "0"})
 	b.expects("sec", "tight", map[string]string{

@@ -390,8 +390,8 @@ func Fields() map[string]Field {
 		"HostAlias.ip":        {Done, ""},
 		"HostAlias.hostnames": {Done, ""},
 
-		"PodDNSConfig.nameservers": {Done, "At most 3. Before those of the host."},
-		"PodDNSConfig.searches":    {Done, "At most 32. Before those of the host."},
+		"PodDNSConfig.nameservers": {Done, "At most 3. Behind those of the host."},
+		"PodDNSConfig.searches":    {Done, "At most 32. Behind those of the host."},
 		"PodDNSConfig.options":     {Done, ""},
 
 		"PodDNSConfigOption.name":  {Done, ""},

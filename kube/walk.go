@@ -188,7 +188,12 @@ func (w *walk) value(t reflect.Type, n *yaml.Node, path string, depth int, fates
 		}
 		out := []any{}
 		for i, c := range n.Content {
-			out = append(out, w.element(t.Elem(), c, fmt.Sprintf("%s[%d]", path, i), depth, fates))
+			dropped := len(w.dropped)
+			e := w.element(t.Elem(), c, fmt.Sprintf("%s[%d]", path, i), depth, fates)
+			if m, ok := e.(map[string]any); ok && len(m) == 0 && len(w.dropped) > dropped {
+				continue // nothing of it is left
+			}
+			out = append(out, e)
 		}
 		return out
 	case reflect.String:

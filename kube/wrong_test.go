@@ -238,6 +238,11 @@ func TestLenient(t *testing.T) {
 	if got, want := strings.Join(m.Notes, "\n"), "pod/p: no meaning on one machine: spec.nodeSelector"; got != want {
 		t.Errorf("noted %q, want %q", got, want)
 	}
+	// What every pod has that comes from a cluster.
+	token := podOf("volumes: [{name: v, projected: {sources: [{serviceAccountToken: {path: t}}, {configMap: {name: ca}}]}}]", "volumeMounts: [{name: v, mountPath: /v}]")
+	if m, err := Decode([]Source{{"a.yaml", []byte(token)}}, DecodeOptions{Lenient: true}); err != nil || len(m.Pods[0].Spec.Volumes[0].Projected.Sources) != 1 {
+		t.Errorf("%v", err)
+	}
 	if _, err := Decode([]Source{{"a.yaml", []byte(podOf("unknown: 1", ""))}}, DecodeOptions{Lenient: true}); err == nil {
 		t.Error("what Kubernetes does not know is taken")
 	}
