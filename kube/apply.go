@@ -584,7 +584,7 @@ func (a *applier) waitFor(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	tick := time.NewTicker(20 * time.Millisecond)
+	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		s, err := supervisor.Open(pod, a.Supervisor).Status()
