@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
+	"slices"
 	"time"
 
 	"github.com/podbox/podbox/internal/cgroup"
@@ -123,22 +125,59 @@ func (rt *Runtime) Keepers(ctx context.Context) (_ *Keepers, err error) {
 // parentTime bounds the wait for those who are about to use the group.
 const parentTime = 200 * time.Millisecond
 
-// removeLastParent is removeParent when no pod is left, for whoever has kept one may
-// just be about to end.
-func (rt *Runtime) removeLastParent() {
-	for range 100 {
+// removeLastParent is removeParent when no pod is left. Whoever has kept one may just be
+// about to end, and has a moment for that; a guardian that waits to start a supervisor
+// again has nothing to start it for.
+func (rt *Runtime) removeLastParent(ctx context.Context) error {
+	for try := range 20 {
 		if ids, err := rt.podIDs(); err != nil || len(ids) > 0 {
-			return
+			return nil
 		}
 		g, err := cgroup.Open(parentGroup(rt.root))
 		if err != nil {
-			return
+			return nil // there are no cgroups
+		}
+		if try >= 10 {
+			if err := rt.killKeepers(ctx); err != nil {
+				return err
+			}
 		}
 		if err := rt.removeParent(); err != nil || g.Gone() {
-			return
+			return err
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
+	return nil
+}
+
+// killKeepers kills those who keep pods, if there is none.
+func (rt *Runtime) killKeepers(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, cleanupTime)
+	defer cancel()
+	g, err := cgroup.Open(rt.KeepersCgroup())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	lock, err := flock.Wait(ctx, rt.root, flock.Exclusive)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	// Who makes a pod has a record before somebody is there to keep it.
+	if ids, err := rt.podIDs(); err != nil || len(ids) > 0 {
+		return err
+	}
+	pids, err := g.PIDs()
+	if err != nil || len(pids) == 0 || slices.Contains(pids, os.Getpid()) {
+		return err
+	}
+	return g.Kill(ctx)
 }
 
 // removeParent removes the group in which those of pods are, if there are none. If

@@ -137,7 +137,9 @@ func (rt *Runtime) remove(ctx context.Context, rec *record, opts StopOptions, id
 	if err := steps.Run(ctx, plan, rt.hook); err != nil {
 		return err
 	}
-	rt.removeLastParent()
+	if err := rt.removeLastParent(ctx); err != nil {
+		return err
+	}
 	// Two pods that left at once have each taken the other for one that stays.
 	if err := rt.dropRules(ctx, ""); err != nil {
 		return err
