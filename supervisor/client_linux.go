@@ -244,8 +244,10 @@ func (p *Pod) spawn(ctx context.Context) error {
 
 // supervisorEnv is the environment of a supervisor. The Go runtime is told to do with
 // little: a supervisor waits most of the time, and the table of the samples of its
-// allocations alone would take a third of its memory.
-var supervisorEnv = []string{"PATH=" + launcher.DefaultPath, "GOGC=25", "GOMAXPROCS=2", "GODEBUG=memprofilerate=0"}
+// allocations alone would take a third of its memory. How much garbage there may be is
+// told later, by trim: to collect it while containers are started takes as long as to
+// start one.
+var supervisorEnv = []string{"PATH=" + launcher.DefaultPath, "GOMAXPROCS=2", "GODEBUG=memprofilerate=0"}
 
 // fork starts the supervisor as nobody's child: a child of ours makes its guardian and
 // ends.

@@ -80,7 +80,12 @@ func (s *server) trimSoon() {
 	s.trimmer.Reset(trimDelay)
 }
 
+// restGC is the garbage that there may be at rest, in percent of what is in use. Until the
+// first containers run, a supervisor has the Go runtime's 100.
+const restGC = 25
+
 func trim() {
+	debug.SetGCPercent(restGC)
 	// Each round frees what the pools of the last have kept, and halves stacks.
 	for range 3 {
 		runtime.GC()
