@@ -584,27 +584,21 @@ func (a *applier) waitFor(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		s, err := supervisor.Open(pod, a.Supervisor).Status()
-		if err != nil {
-			return err
-		}
+	var last *supervisor.PodStatus
+	err = supervisor.Open(pod, a.Supervisor).Await(ctx, func(s *supervisor.PodStatus) (bool, error) {
+		last = s
 		switch {
 		case s == nil:
-			return sandbox.ErrNotRunning
+			return false, sandbox.ErrNotRunning
 		case s.Phase == "Failed":
-			return fmt.Errorf("it has failed%s", because(s))
-		case s.Phase == "Succeeded" || isReady(s):
-			return nil
+			return false, fmt.Errorf("it has failed%s", because(s))
 		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("%w: it is %s%s", context.Cause(ctx), s.Phase, because(s))
-		case <-tick.C:
-		}
+		return s.Phase == "Succeeded" || isReady(s), nil
+	})
+	if err != nil && ctx.Err() != nil && last != nil {
+		return fmt.Errorf("%w: it is %s%s", context.Cause(ctx), last.Phase, because(last))
 	}
+	return err
 }
 
 func isReady(s *supervisor.PodStatus) bool {
