@@ -6,7 +6,8 @@
  *
  *	guardian ARG0 [ARG...]
  *
- * It executes the file that is open as descriptor 4, with these arguments. It has no
+ * It executes the file that is open as descriptor 4, with these arguments, and reaps
+ * what that leaves behind when it is killed. It has no
  * libc, no heap and no writable data, so that it costs a page of stack.
  * guardian.go describes the contract.
  */
@@ -17,17 +18,18 @@ enum { READY_FD = 3, PROGRAM_FD = 4, NO_START = 125 };
  * running all is forgotten, in seconds. */
 enum { FIRST_DELAY = 250, MAX_DELAY = 60000, RESET_AFTER = 600 };
 
-typedef unsigned int u32;
+typedef unsigned long u64;
 
 enum { EINTR = 4, SIGCHLD = 17, F_SETFD = 2, FD_CLOEXEC = 1, PR_SET_NAME = 15,
-       AT_EMPTY_PATH = 0x1000, CLOCK_BOOTTIME = 7 };
+       PR_SET_CHILD_SUBREAPER = 36, AT_EMPTY_PATH = 0x1000, CLOCK_BOOTTIME = 7,
+       SIG_SETMASK = 2, WNOHANG = 1 };
 
 struct timespec { long sec, nsec; };
 
 #if defined(__x86_64__)
 
-enum { SYS_nanosleep = 35, SYS_clone = 56, SYS_wait4 = 61, SYS_fcntl = 72,
-       SYS_prctl = 157, SYS_clock_gettime = 228, SYS_exit_group = 231,
+enum { SYS_rt_sigprocmask = 14, SYS_clone = 56, SYS_wait4 = 61, SYS_fcntl = 72,
+       SYS_rt_sigtimedwait = 128, SYS_prctl = 157, SYS_clock_gettime = 228, SYS_exit_group = 231,
        SYS_dup3 = 292, SYS_execveat = 322 };
 
 static inline long sys(long nr, long a, long b, long c, long d, long e)
@@ -47,8 +49,9 @@ __asm__(".globl _start\n_start:\n\tmov %rsp, %rdi\n\tcall start\n");
 
 #elif defined(__aarch64__)
 
-enum { SYS_dup3 = 24, SYS_fcntl = 25, SYS_exit_group = 94, SYS_nanosleep = 101,
-       SYS_clock_gettime = 113, SYS_prctl = 167, SYS_clone = 220,
+enum { SYS_dup3 = 24, SYS_fcntl = 25, SYS_exit_group = 94,
+       SYS_clock_gettime = 113, SYS_rt_sigprocmask = 135,
+       SYS_rt_sigtimedwait = 137, SYS_prctl = 167, SYS_clone = 220,
        SYS_wait4 = 260, SYS_execveat = 281 };
 
 static inline long sys(long nr, long a, long b, long c, long d, long e)
@@ -79,31 +82,48 @@ static _Noreturn void leave(int status)
 		sys(SYS_exit_group, status, 0, 0, 0, 0);
 }
 
-/* Time with the machine's sleep in it. */
+/* Time with the machine's sleep in it, in milliseconds. */
 static long now(void)
 {
 	struct timespec t = { 0, 0 };
 
 	sys(SYS_clock_gettime, CLOCK_BOOTTIME, (long)&t, 0, 0, 0);
-	return t.sec;
+	return t.sec * 1000 + t.nsec / 1000000;
 }
 
-static void sleep_for(long ms)
+static void mask(u64 signals)
 {
-	struct timespec t = { ms / 1000, ms % 1000 * 1000000 };
-
-	/* A signal leaves in t what is left. */
-	while (sys(SYS_nanosleep, (long)&t, (long)&t, 0, 0, 0) == -EINTR)
-		;
+	sys(SYS_rt_sigprocmask, SIG_SETMASK, (long)&signals, 0, 8, 0);
 }
 
-/* Run the program once; returns what wait4(2) tells, or -1. */
+static const u64 child_signal = 1ul << (SIGCHLD - 1);
+
+/*
+ * Wait, and reap orphans meanwhile. A process that was started in a container's PID
+ * namespace and whose parent was killed keeps that namespace from ending until it is
+ * reaped, and process 1 of the machine may take its time.
+ */
+static void pause_for(long ms)
+{
+	long end = now() + ms, left;
+
+	while ((left = end - now()) > 0) {
+		struct timespec t = { left / 1000, left % 1000 * 1000000 };
+
+		sys(SYS_rt_sigtimedwait, (long)&child_signal, 0, (long)&t, 8, 0);
+		while (sys(SYS_wait4, -1, 0, WNOHANG, 0, 0) > 0)
+			;
+	}
+}
+
+/* Run the program once; returns what wait4(2) tells of it, or -1. */
 static int run(char **argv, char **env)
 {
 	int status = 0;
 	long pid = sys(SYS_clone, SIGCHLD, 0, 0, 0, 0), got;
 
 	if (pid == 0) {
+		mask(0);
 		sys(SYS_execveat, PROGRAM_FD, (long)"", (long)argv, (long)env,
 		    AT_EMPTY_PATH);
 		leave(NO_START);
@@ -114,8 +134,8 @@ static int run(char **argv, char **env)
 	if (pid < 0)
 		return -1;
 	do
-		got = sys(SYS_wait4, pid, (long)&status, 0, 0, 0);
-	while (got == -EINTR);
+		got = sys(SYS_wait4, -1, (long)&status, 0, 0, 0);
+	while (got == -EINTR || (got > 0 && got != pid));
 	return got == pid ? status : -1;
 }
 
@@ -130,15 +150,17 @@ __attribute__((used)) static _Noreturn void start(long *stack)
 		leave(NO_START);
 	sys(SYS_fcntl, PROGRAM_FD, F_SETFD, FD_CLOEXEC, 0, 0);
 	sys(SYS_prctl, PR_SET_NAME, (long)"podbox-guardian", 0, 0, 0);
+	sys(SYS_prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+	mask(child_signal);
 	for (;;) {
 		long began = now();
 		int status = run(argv + 1, env);
 
 		if (status >= 0 && (status & 0x7f) == 0)
 			leave(status >> 8 & 0xff);
-		if (now() - began >= RESET_AFTER)
+		if (now() - began >= RESET_AFTER * 1000l)
 			delay = FIRST_DELAY;
-		sleep_for(delay);
+		pause_for(delay);
 		delay = delay * 2 < MAX_DELAY ? delay * 2 : MAX_DELAY;
 	}
 }

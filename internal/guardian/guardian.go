@@ -1,7 +1,8 @@
 // Package guardian holds the program that is the parent of a pod's supervisor: a
 // freestanding ELF binary of a kilobyte, built from guardian.c and embedded for the
 // architecture at hand. It starts the supervisor again when that was killed, be it by
-// the kernel for want of memory, and costs two pages while it waits.
+// the kernel for want of memory, and costs two pages while it waits. What a supervisor
+// that was killed leaves behind becomes its child, and it reaps that.
 //
 //	guardian ARG0 [ARG...]
 //

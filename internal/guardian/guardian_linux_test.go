@@ -87,6 +87,32 @@ func TestDescriptors(t *testing.T) {
 	}
 }
 
+// What the program leaves behind is reaped, while it runs and before it runs again.
+func TestReaps(t *testing.T) {
+	dir := t.TempDir()
+	first, second := filepath.Join(dir, "first"), filepath.Join(dir, "second")
+	// An orphan that ends by itself, and one that does when its parent was killed.
+	cmd, _ := start(t, fmt.Sprintf(`[ -e %[2]s ] && { busybox sleep 3; exit; }
+		(busybox sleep 0.01 & echo $! >%[1]s); busybox sleep 0.1 & echo $! >%[2]s; busybox sleep 0.05; kill -9 $$`, first, second))
+	for _, file := range []string{first, second} {
+		gone := false
+		for range 200 {
+			b, err := os.ReadFile(file)
+			if pid := strings.TrimSpace(string(b)); err == nil && pid != "" {
+				_, err := os.Stat("/proc/" + pid)
+				if gone = err != nil; gone {
+					break
+				}
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		if !gone {
+			t.Errorf("%s: there still is that process", filepath.Base(file))
+		}
+	}
+	_ = cmd.Process.Kill()
+}
+
 func TestNoArguments(t *testing.T) {
 	cmd, _ := start(t, "")
 	cmd2 := exec.Command(cmd.Path)
