@@ -169,18 +169,18 @@ func TestSharedProcesses(t *testing.T) {
 func TestHostnameAndSysctls(t *testing.T) {
 	pod := newPod(t, sandbox.Spec{Hostname: "pod"})
 	root := newRootfs(t)
-	s := container(t, root, "hostname; cat /proc/sys/kernel/domainname /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/msgmax; (echo 0 >/proc/sys/net/ipv4/ip_forward) 2>&1")
+	s := container(t, root, "hostname; cat /proc/sys/kernel/domainname /proc/sys/net/ipv4/ip_default_ttl /proc/sys/kernel/msgmax; (echo 1 >/proc/sys/net/ipv4/ip_default_ttl) 2>&1")
 	s.Hostname, s.Domainname = "own", "domain"
 	s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UTSNamespace}, specs.LinuxNamespace{Type: specs.NetworkNamespace}, specs.LinuxNamespace{Type: specs.IPCNamespace})
-	s.Linux.Sysctl = map[string]string{"net.ipv4.ip_forward": "1", "kernel.msgmax": "4321"}
+	s.Linux.Sysctl = map[string]string{"net.ipv4.ip_default_ttl": "33", "kernel.msgmax": "4321"}
 	host, err := os.Hostname()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, _ := output(t, pod, s, nil); got != "own\ndomain\n1\n4321\n/bin/sh: can't create /proc/sys/net/ipv4/ip_forward: Read-only file system\n" {
+	if got, _ := output(t, pod, s, nil); got != "own\ndomain\n33\n4321\n/bin/sh: can't create /proc/sys/net/ipv4/ip_default_ttl: Read-only file system\n" {
 		t.Errorf("%q", got)
 	}
-	if got, _ := output(t, pod, container(t, root, "hostname; cat /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/msgmax"), nil); got != "pod\n0\n8192\n" {
+	if got, _ := output(t, pod, container(t, root, "hostname; cat /proc/sys/net/ipv4/ip_default_ttl /proc/sys/kernel/msgmax"), nil); got != "pod\n64\n8192\n" {
 		t.Errorf("the pod's: %q", got)
 	}
 	if now, err := os.Hostname(); now != host || err != nil {
@@ -188,7 +188,7 @@ func TestHostnameAndSysctls(t *testing.T) {
 	}
 	for want, change := range map[string]func(*specs.Spec){
 		"sysctl \"net.ipv4.nothing\"": func(s *specs.Spec) { s.Linux.Sysctl = map[string]string{"net.ipv4.nothing": "1"} },
-		"net.ipv4.ip_forward=\"x\"":   func(s *specs.Spec) { s.Linux.Sysctl = map[string]string{"net.ipv4.ip_forward": "x"} },
+		"net.ipv4.ip_default_ttl=\"x\"":   func(s *specs.Spec) { s.Linux.Sysctl = map[string]string{"net.ipv4.ip_default_ttl": "x"} },
 		"hostname":                    func(s *specs.Spec) { s.Hostname = strings.Repeat("x", 65) },
 		"domainname":                  func(s *specs.Spec) { s.Domainname = strings.Repeat("x", 65) },
 	} {
