@@ -14,13 +14,17 @@
 
 enum { READY_FD = 3, PROGRAM_FD = 4, NO_START = 125 };
 
+/* Up to which descriptor the program's table of them has room. */
+enum { MANY_FDS = 255 };
+
 /* How long to wait before the next start, in milliseconds, and after which time of
  * running all is forgotten, in seconds. */
 enum { FIRST_DELAY = 250, MAX_DELAY = 60000, RESET_AFTER = 600 };
 
 typedef unsigned long u64;
 
-enum { EINTR = 4, SIGCHLD = 17, F_SETFD = 2, FD_CLOEXEC = 1, PR_SET_NAME = 15,
+enum { EINTR = 4, SIGCHLD = 17, F_SETFD = 2, FD_CLOEXEC = 1,
+       F_DUPFD_CLOEXEC = 1030, PR_SET_NAME = 15,
        PR_SET_CHILD_SUBREAPER = 36, AT_EMPTY_PATH = 0x1000, CLOCK_BOOTTIME = 7,
        SIG_SETMASK = 2, WNOHANG = 1 };
 
@@ -124,6 +128,10 @@ static int run(char **argv, char **env)
 
 	if (pid == 0) {
 		mask(0);
+		/* The table of descriptors grows here, and stays as large when this
+		 * one is closed by the execution. Where threads share it, that takes
+		 * a grace period of RCU, ten milliseconds, expand_fdtable(). */
+		sys(SYS_fcntl, PROGRAM_FD, F_DUPFD_CLOEXEC, MANY_FDS, 0, 0);
 		sys(SYS_execveat, PROGRAM_FD, (long)"", (long)argv, (long)env,
 		    AT_EMPTY_PATH);
 		leave(NO_START);

@@ -4,12 +4,15 @@ import (
 	"bytes"
 	"debug/elf"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/podbox/podbox/internal/memfd"
 )
@@ -138,5 +141,24 @@ func TestBinaries(t *testing.T) {
 			}
 		}
 		f.Close()
+	}
+}
+
+// The program, whose threads share the table of descriptors, need not wait until it has grown.
+func TestTableOfDescriptors(t *testing.T) {
+	// One that we have inherited, and hand down, may be a high one.
+	if err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		t.Fatal(err)
+	}
+	out := filepath.Join(t.TempDir(), "out")
+	cmd, _ := start(t, "busybox grep FDSize: /proc/$$/status >"+out+"; true")
+	_ = cmd.Wait()
+	b, err := os.ReadFile(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var size int
+	if _, err := fmt.Sscanf(string(b), "FDSize: %d", &size); err != nil || size < 256 {
+		t.Errorf("%q, %v; want 256", b, err)
 	}
 }
