@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/podbox/podbox/cmd/internal/fdtable"
 	"github.com/podbox/podbox/cmd/internal/form"
 	"github.com/podbox/podbox/netns"
 	"github.com/podbox/podbox/sandbox"
@@ -38,6 +39,7 @@ func (a *app) create() *cobra.Command {
   podbox create --plan web        # what would be done, step by step`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			fdtable.Grow()
 			spec, err := f.spec()
 			if err != nil {
 				return err

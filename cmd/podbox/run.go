@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 
+	"github.com/podbox/podbox/cmd/internal/fdtable"
 	"github.com/podbox/podbox/launcher"
 	"github.com/podbox/podbox/sandbox"
 	"github.com/podbox/podbox/supervisor"
@@ -41,6 +42,7 @@ its files are as in the image; its anonymous volumes stay until it is removed.`,
 		Args:              podAndCommand("run"),
 		ValidArgsFunction: a.podThenCommand,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			fdtable.Grow()
 			spec, err := f.spec(cmd.Context(), a, cmd.Flags(), args[1:])
 			if err != nil {
 				return err

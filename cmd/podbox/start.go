@@ -3,6 +3,7 @@ package main
 import (
 	"github.com/spf13/cobra"
 
+	"github.com/podbox/podbox/cmd/internal/fdtable"
 	"github.com/podbox/podbox/supervisor"
 )
 
@@ -21,6 +22,7 @@ With -c a container that does not run is started, in the background.`,
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: a.pods(0),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			fdtable.Grow()
 			ctx := cmd.Context()
 			return c.each(ctx, a, args,
 				func(p *supervisor.Pod) error { return p.Start(ctx) },

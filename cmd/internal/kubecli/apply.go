@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/podbox/podbox/cmd/internal/fdtable"
 	"github.com/podbox/podbox/kube"
 	"github.com/podbox/podbox/sandbox"
 )
@@ -33,6 +34,7 @@ passed over. docs/POD-YAML.md has what becomes of each field.`,
   podbox generate web | podbox --root /run/other apply -f -`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			fdtable.Grow()
 			if opts.Wait, err = parseWait(wait); err != nil {
 				return err
 			}
