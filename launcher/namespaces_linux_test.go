@@ -187,10 +187,10 @@ func TestHostnameAndSysctls(t *testing.T) {
 		t.Errorf("the host's name is %q, was %q; %v", now, host, err)
 	}
 	for want, change := range map[string]func(*specs.Spec){
-		"sysctl \"net.ipv4.nothing\"": func(s *specs.Spec) { s.Linux.Sysctl = map[string]string{"net.ipv4.nothing": "1"} },
-		"net.ipv4.ip_default_ttl=\"x\"":   func(s *specs.Spec) { s.Linux.Sysctl = map[string]string{"net.ipv4.ip_default_ttl": "x"} },
-		"hostname":                    func(s *specs.Spec) { s.Hostname = strings.Repeat("x", 65) },
-		"domainname":                  func(s *specs.Spec) { s.Domainname = strings.Repeat("x", 65) },
+		"sysctl \"net.ipv4.nothing\"":   func(s *specs.Spec) { s.Linux.Sysctl = map[string]string{"net.ipv4.nothing": "1"} },
+		"net.ipv4.ip_default_ttl=\"x\"": func(s *specs.Spec) { s.Linux.Sysctl = map[string]string{"net.ipv4.ip_default_ttl": "x"} },
+		"hostname":                      func(s *specs.Spec) { s.Hostname = strings.Repeat("x", 65) },
+		"domainname":                    func(s *specs.Spec) { s.Domainname = strings.Repeat("x", 65) },
 	} {
 		c := *s
 		linux := *s.Linux
