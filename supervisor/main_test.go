@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
 	"github.com/podbox/podbox/internal/testenv"
 	"github.com/podbox/podbox/launcher"
@@ -131,6 +132,11 @@ func newRuntime(t testing.TB) *sandbox.Runtime {
 	}
 	t.Cleanup(func() {
 		if err := rt.Close(); err != nil {
+			t.Error(err)
+		}
+		// Another OCI runtime needs it (launcher.Other). Whoever is the parent of
+		// orphans and does not reap them keeps PID namespaces from ending.
+		if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0); err != nil {
 			t.Error(err)
 		}
 	})
