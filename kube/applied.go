@@ -11,6 +11,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/podbox/podbox/internal/replace"
 	"github.com/podbox/podbox/sandbox"
 	"github.com/podbox/podbox/volumes"
 )
@@ -52,7 +53,7 @@ func (a *applied) write(pod *sandbox.Sandbox) error {
 	if err != nil {
 		return err
 	}
-	return replaceFile(pod.File(""), pod.File(appliedFile), b)
+	return replace.File(pod.File(""), pod.File(appliedFile), b)
 }
 
 // digests returns those of volumes of files.

@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/podbox/podbox/internal/flock"
+	"github.com/podbox/podbox/internal/replace"
 	"github.com/podbox/podbox/sandbox"
 )
 
@@ -124,23 +125,7 @@ func (s state) write(kind, namespace, name string, obj any) error {
 	if err := makeDirs(filepath.Dir(dir), dir); err != nil {
 		return err
 	}
-	return replaceFile(s.dir, filepath.Join(dir, name), b)
-}
-
-// replaceFile writes a file whole; what is not yet so is in dir.
-func replaceFile(dir, path string, b []byte) error {
-	f, err := os.CreateTemp(dir, ".new.*") // mode 0600
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		os.Remove(f.Name())
-	}
-	return err
+	return replace.File(s.dir, filepath.Join(dir, name), b)
 }
 
 // remove reports whether there was such an object. The caller has the lock "objects".
@@ -159,7 +144,7 @@ func (s state) remove(kind, namespace, name string) (bool, error) {
 func (s state) sweep() {
 	entries, _ := os.ReadDir(s.dir)
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), ".new.") {
+		if strings.HasPrefix(e.Name(), replace.Prefix) {
 			os.Remove(filepath.Join(s.dir, e.Name()))
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/podbox/podbox/internal/replace"
 	"github.com/podbox/podbox/sandbox"
 )
 
@@ -62,7 +63,7 @@ func (p *Pod) writeLife(l *lifeRecord) error {
 	if err != nil {
 		return err
 	}
-	return replaceFile(p.File(""), lifeFile, b)
+	return replace.File(p.File(""), p.File(lifeFile), b)
 }
 
 // grace returns how long the containers of the pod have to end if nothing else is said.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/podbox/podbox/internal/names"
 	"github.com/podbox/podbox/internal/proc"
+	"github.com/podbox/podbox/internal/replace"
 	"github.com/podbox/podbox/sandbox"
 )
 
@@ -253,23 +254,7 @@ func (c *Container) write(r *record) error {
 	if err != nil {
 		return err
 	}
-	return replaceFile(c.dir(), recordFile, b)
-}
-
-// replaceFile replaces a file of a directory, whole.
-func replaceFile(dir, name string, b []byte) error {
-	f, err := os.CreateTemp(dir, name+".*.tmp")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), filepath.Join(dir, name))
-	}
-	if err != nil {
-		os.Remove(f.Name())
-	}
-	return err
+	return replace.File(c.dir(), c.file(recordFile), b)
 }
 
 // logPath returns where the container's log is.
