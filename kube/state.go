@@ -72,7 +72,7 @@ func (h *held) Close() error {
 // removeEmpty removes those directories in which nothing is.
 func removeEmpty(dirs ...string) {
 	for _, dir := range dirs {
-		if os.Remove(dir) != nil {
+		if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return
 		}
 	}
@@ -132,10 +132,11 @@ func (s state) write(kind, namespace, name string, obj any) error {
 func (s state) remove(kind, namespace, name string) (bool, error) {
 	dir := filepath.Join(s.dir, kind, namespace)
 	err := os.Remove(filepath.Join(dir, name))
+	// Also those that somebody made who was killed before there was something in them.
+	removeEmpty(dir, filepath.Dir(dir))
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
-	removeEmpty(dir, filepath.Dir(dir))
 	return err == nil, err
 }
 
