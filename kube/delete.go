@@ -73,7 +73,9 @@ func deletePod(ctx context.Context, s state, o Options, name string, stop sandbo
 		}
 	}
 	if errors.Is(err, sandbox.ErrNotFound) {
-		return deleted(o, "pod", name, false, nil)
+		// Whoever was killed early may have left something that has no name yet.
+		_, err := o.Runtime.Sweep(ctx)
+		return deleted(o, "pod", name, false, err)
 	}
 	if err != nil {
 		return err
