@@ -104,7 +104,7 @@ lint-module:
 
 lint-shell:
 	@if command -v shellcheck >/dev/null; then \
-		shellcheck .ci/run hack/*.sh internal/pause/build.sh internal/reaper/build.sh internal/guardian/build.sh launcher/internal/doorstep/build.sh && echo 'ok   shellcheck'; \
+		shellcheck .ci/run hack/*.sh && echo 'ok   shellcheck'; \
 	else echo '--   shellcheck is not installed'; fi
 
 # The same compiler gives the same bytes, another need not.
@@ -116,7 +116,7 @@ lint-pause:
 		if [[ $$found != $(PAUSE_CC) ]]; then \
 			echo "--   $$prog, $$arch: $$cc is $${found:-not installed}, not $(PAUSE_CC)"; continue; \
 		fi; \
-		CC_AMD64=x86_64-linux-gnu-gcc $$dir/build.sh "$$tmp" $$arch; \
+		CC_AMD64=x86_64-linux-gnu-gcc hack/build-c.sh $$dir "$$tmp" $$arch; \
 		cmp "$$tmp/$${prog}_linux_$$arch" $$dir/$${prog}_linux_$$arch || { echo 'cure: make generate'; exit 1; }; \
 		echo "ok   $$prog, $$arch, is what its source gives"; \
 	done; done

@@ -13,7 +13,7 @@
 // device: the later ones have it as [ReadyFD] too.
 package guardian
 
-//go:generate ./build.sh
+//go:generate ../../hack/build-c.sh .
 
 const (
 	// ReadyFD is the descriptor on which the first one tells that it is ready.

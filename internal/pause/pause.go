@@ -56,7 +56,7 @@
 // "pause -v" prints "podbox-pause " and [Version].
 package pause
 
-//go:generate ./build.sh
+//go:generate ../../hack/build-c.sh .
 
 // Version is the version of the embedded program. It grows with each change of
 // what the program promises.

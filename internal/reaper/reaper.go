@@ -52,7 +52,7 @@
 // Kernel floor: Linux 3.4 (PR_SET_CHILD_SUBREAPER).
 package reaper
 
-//go:generate ./build.sh
+//go:generate ../../hack/build-c.sh .
 
 // Version is the version of the embedded program. It grows with each change of
 // what the program promises.

@@ -90,7 +90,7 @@ func everyBuild(t *testing.T, test func(t *testing.T, p program)) {
 	}
 }
 
-// freshBuild runs build.sh for this architecture, once.
+// freshBuild runs hack/build-c.sh for this architecture, once.
 var freshBuild = sync.OnceValues(func() ([]byte, error) {
 	if _, err := exec.LookPath("cc"); err != nil {
 		return nil, err
@@ -100,8 +100,8 @@ var freshBuild = sync.OnceValues(func() ([]byte, error) {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	if out, err := exec.Command("./build.sh", dir, runtime.GOARCH).CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("build.sh: %w\n%s", err, out)
+	if out, err := exec.Command("../../hack/build-c.sh", ".", dir, runtime.GOARCH).CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("build-c.sh: %w\n%s", err, out)
 	}
 	return os.ReadFile(filepath.Join(dir, "reaper_linux_"+runtime.GOARCH))
 })

@@ -26,7 +26,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-//go:generate ./build.sh
+//go:generate ../../../hack/build-c.sh .
 
 // StatusFD is the descriptor on which the program tells why it could not execute
 // anything: a pipe, which it closes if it could.

@@ -1,8 +1,8 @@
 #!/bin/sh
-# Build the reaper for both architectures next to its source, or for those named
-# into another directory:
+# Build the small C program of a package, which is called as its directory is, for both
+# architectures next to its source, or for those named into another directory:
 #
-#	build.sh [DIR [ARCH...]]
+#	build-c.sh PACKAGE [DIR [ARCH...]]
 #
 # CC_AMD64 and CC_ARM64 name other compilers, for example
 # CC_ARM64='clang --target=aarch64-linux-gnu'. The same compiler and linker
@@ -10,8 +10,12 @@
 # tests judge the binaries by what they do.
 set -eu
 
-source=$(dirname "$0")/reaper.c
-dir=${1:-$(dirname "$0")}
+[ $# -gt 0 ] || { echo 'usage: build-c.sh PACKAGE [DIR [ARCH...]]' >&2; exit 2; }
+package=$(cd "$1" && pwd)
+shift
+program=${package##*/}
+source=$package/$program.c
+dir=${1:-$package}
 [ $# -gt 0 ] && shift
 [ $# -gt 0 ] || set -- amd64 arm64
 
@@ -28,7 +32,7 @@ for arch; do
 	case $arch in
 	amd64) cc=${CC_AMD64:-$amd64} flags=-fcf-protection=none ;;
 	arm64) cc=${CC_ARM64:-$arm64} flags=-mno-outline-atomics ;;
-	*) echo "build.sh: unknown architecture $arch" >&2; exit 2 ;;
+	*) echo "build-c.sh: unknown architecture $arch" >&2; exit 2 ;;
 	esac
 	# $cc and $flags may be several words.
 	LC_ALL=C $cc $flags -std=gnu11 -Os -Wall -Wextra -Werror -ffreestanding \
@@ -37,5 +41,5 @@ for arch; do
 		-nostdlib -static -no-pie -s \
 		-Wl,-n -Wl,-z,noseparate-code -Wl,-z,noexecstack \
 		-Wl,--build-id=none \
-		-o "$dir/reaper_linux_$arch" "$source"
+		-o "$dir/${program}_linux_$arch" "$source"
 done
