@@ -16,6 +16,7 @@ import (
 //	                      to itself by a published port: by the gateway's address,
 //	                      for the pod could not answer. All else keeps its address.
 //	prerouting            from or to 127.0.0.0/8 on any link but lo: dropped
+//	prerouting            from a pod, but by an address that is not its own: dropped
 //	forward               from a link that forwards for the sake of pods only, and
 //	                      not to a published port: dropped
 //

@@ -32,7 +32,7 @@ func (r Rules) Replace(pods []Publication, guarded Uplinks) error {
 	if err != nil {
 		return err
 	}
-	return r.commit("replace", there, func(c *nftables.Conn, t *nftables.Table) error {
+	err = r.commit("replace", there, func(c *nftables.Conn, t *nftables.Table) error {
 		if there {
 			c.AddTable(t) // should it be flushed at this moment
 			c.DelTable(t)
@@ -52,6 +52,10 @@ func (r Rules) Replace(pods []Publication, guarded Uplinks) error {
 		addChains(c, t, b.sets)
 		return b.each(c.SetAddElements)
 	})
+	if errors.Is(err, unix.ENOENT) { // everything else that it names it has made
+		return fmt.Errorf("%w: %w by this kernel: it lacks CONFIG_NFT_FIB_INET, CONFIG_NFT_NAT, CONFIG_NFT_MASQ or CONFIG_NFT_CT", err, ErrNotSupported)
+	}
+	return err
 }
 
 // Add publishes more ports of a pod. It may be repeated.
@@ -312,6 +316,7 @@ func addChains(c *nftables.Conn, t *nftables.Table, sets map[string]*nftables.Se
 	for _, offset := range []uint32{ipv4.src, ipv4.dst} {
 		rule(martians, link(expr.MetaKeyIIFNAME, expr.CmpOpNeq, "lo\x00"), is(ipv4.nfproto), field(offset, 1, reg0), equal([]byte{127}), verdict(expr.VerdictDrop, ""))
 	}
+	rule(martians, append(forged(), verdict(expr.VerdictDrop, ""))...)
 
 	rule(in, toHost(), verdict(expr.VerdictJump, ports.Name))
 	// See Port.Validate: better refused at once than never answered.

@@ -1,0 +1,137 @@
+package netns
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"slices"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A pod that says it is somebody else is heard by nobody: neither by the host, nor by
+// another pod, nor outside.
+func TestForged(t *testing.T) {
+	inLab(t, func(l *lab) error {
+		listen := []struct {
+			what string
+			ns   *NS
+			addr []string
+		}{
+			{"host", nil, []string{Gateway.String(), hostOutside6}},
+			{"other pod", l.pods[1], []string{addrB.IP.String(), addrB.IP6.String()}},
+			{"machine outside", l.outside, []string{machine, machine6}},
+		}
+		if err := awaitNeighbour(l.outside, machine6); err != nil {
+			return err
+		}
+		// Once without the rules, or nobody would know that it is they.
+		for _, rules := range []bool{false, true} {
+			if rules {
+				if err := l.replace(); err != nil {
+					return err
+				}
+			}
+			for _, where := range listen {
+				for _, addr := range where.addr {
+					to := net.JoinHostPort(addr, "99")
+					heard, err := listenUDP(where.ns, to)
+					if err != nil {
+						return err
+					}
+					as := []string{"", "10.88.9.9", addrB.IP.String(), machine, "203.0.113.7"}
+					if netip.MustParseAddr(addr).Is6() {
+						as = []string{"", "fd70:6f64:626f:7800::9", addrB.IP6.String(), machine6, "2001:db8:1::7"}
+					}
+					if where.ns != nil {
+						// The gateway's address the host takes for its own at once.
+						as = append(as, map[bool]string{false: Gateway.String(), true: "2001:db8::1"}[netip.MustParseAddr(addr).Is6()])
+					}
+					for _, from := range as {
+						if err := l.pods[0].Do(func() error { return sendAs(from, to) }); err != nil {
+							return err
+						}
+					}
+					seen := hear(heard)
+					heard.Close()
+					own := where.ns == l.outside || slices.Contains(seen, addrA.IP.String()) || slices.Contains(seen, addrA.IP6.String())
+					if !own {
+						t.Errorf("rules %v: %s at %s does not hear the pod, but %v", rules, where.what, to, seen)
+					}
+					switch {
+					case rules && len(seen) != 1:
+						t.Errorf("%s at %s hears %v", where.what, to, seen)
+					case !rules && where.ns == l.pods[1] && len(seen) < 3:
+						t.Errorf("without rules %s at %s hears only %v: the test proves nothing", where.what, to, seen)
+					}
+				}
+			}
+		}
+		return nil
+	})
+}
+
+// awaitNeighbour waits until the host finds a machine: it asks for none before its own
+// addresses of the link are settled.
+func awaitNeighbour(ns *NS, addr string) error {
+	c, err := listenUDP(ns, net.JoinHostPort(addr, "98"))
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	for range 50 {
+		if err := sendAs("", c.LocalAddr().String()); err != nil {
+			return err
+		}
+		if len(hear(c)) > 0 {
+			return nil
+		}
+	}
+	return errors.New("no way to " + addr)
+}
+
+// sendAs sends a datagram from an address that is not ours, or from our own if it is "".
+func sendAs(from, to string) error {
+	dialer := net.Dialer{Control: transparent}
+	if from != "" {
+		dialer.LocalAddr = &net.UDPAddr{IP: net.ParseIP(from)}
+	}
+	c, err := dialer.Dial("udp", to)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	_, err = c.Write([]byte("x"))
+	if errors.Is(err, unix.ECONNREFUSED) {
+		err = nil
+	}
+	return err
+}
+
+// hear returns from whom datagrams come, until none does.
+func hear(c net.PacketConn) []string {
+	var seen []string
+	for {
+		_ = c.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+		_, from, err := c.ReadFrom(make([]byte, 9))
+		if err != nil {
+			return seen
+		}
+		host, _, _ := net.SplitHostPort(from.String())
+		seen = append(seen, host)
+	}
+}
+
+// transparent lets a socket have an address that the host does not have; ip(7).
+func transparent(network, _ string, c syscall.RawConn) error {
+	level, option := unix.SOL_IP, unix.IP_TRANSPARENT
+	if network == "udp6" {
+		level, option = unix.SOL_IPV6, unix.IPV6_TRANSPARENT
+	}
+	var failed error
+	err := c.Control(func(fd uintptr) { failed = unix.SetsockoptInt(int(fd), level, option, 1) })
+	return errors.Join(err, failed)
+}
