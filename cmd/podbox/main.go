@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -54,11 +53,7 @@ semaphores and shared memory, for programs and containers that come and go.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			switch {
-			case len(args) == 0:
-			case slices.Contains(laterVerbs, args[0]):
-				return fmt.Errorf("%s: %w", args[0], sandbox.ErrNotSupported)
-			default:
+			if len(args) > 0 {
 				return fmt.Errorf("no command %q: podbox --help lists those there are", args[0])
 			}
 			return cmd.Help()
@@ -79,11 +74,6 @@ semaphores and shared memory, for programs and containers that come and go.`,
 	cmd.SetHelpCommandGroupID("host")
 	cmd.SetCompletionCommandGroupID("host")
 	return cmd
-}
-
-// laterVerbs are commands that podbox will have.
-var laterVerbs = []string{
-	"port-forward", "apply", "delete",
 }
 
 // A verb is one command of podbox.
@@ -113,6 +103,7 @@ func (a *app) verbs() []verb {
 		{"port", "pod", a.port},
 		{"publish", "pod", a.publish},
 		{"unpublish", "pod", a.unpublish},
+		{"port-forward", "pod", a.portForward},
 		{"exec", "run", a.exec},
 		{"kill", "run", a.kill},
 		{"wait", "run", a.wait},
