@@ -41,6 +41,11 @@ func (e *ClaimedError) Is(target error) bool { return target == ErrInUse }
 // Claim takes ports for owner, all of them or none; a *ClaimedError if another has
 // one. It may be repeated by the same owner.
 func (c *Claims) Claim(ctx context.Context, owner string, ports []Port) error {
+	for _, p := range ports {
+		if p.HostPort == 0 {
+			return fmt.Errorf("port %s: %w: no port of the host is chosen", p, ErrInvalid)
+		}
+	}
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		return err
 	}

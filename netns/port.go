@@ -34,9 +34,10 @@ func (p Protocol) number() byte {
 type Port struct {
 	// HostIP is the address of the host at which the port is published; 0.0.0.0
 	// and :: are all of their family. Zero: all of both.
-	HostIP   netip.Addr `json:"hostIP,omitzero"`
-	HostPort uint16     `json:"hostPort"`
-	Port     uint16     `json:"port"`
+	HostIP netip.Addr `json:"hostIP,omitzero"`
+	// HostPort is 0 as long as none has been chosen: see Choose.
+	HostPort uint16 `json:"hostPort"`
+	Port     uint16 `json:"port"`
 	// Count is the number of ports of a range. 0: one.
 	Count uint16 `json:"count,omitempty"`
 	// Protocol is by default TCP.
@@ -60,7 +61,7 @@ func (p Port) Validate() error {
 	switch {
 	case p.Protocol.number() == 0:
 		return wrong("want protocol tcp, udp or sctp")
-	case p.HostPort == 0 || p.Port == 0:
+	case p.Port == 0:
 		return wrong("want ports from 1 to 65535")
 	case int(p.HostPort)+int(p.Count) > 1<<16 || int(p.Port)+int(p.Count) > 1<<16:
 		return wrong("the range goes beyond 65535")
@@ -79,7 +80,13 @@ var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
 // String returns the form that ParsePort reads.
 func (p Port) String() string {
 	p = p.WithDefaults()
-	s := span(p.HostPort, p.Count) + ":" + span(p.Port, p.Count) + "/" + string(p.Protocol)
+	s := span(p.Port, p.Count) + "/" + string(p.Protocol)
+	switch {
+	case p.HostPort != 0:
+		s = span(p.HostPort, p.Count) + ":" + s
+	case p.HostIP.IsValid():
+		s = ":" + s
+	}
 	switch {
 	case p.HostIP.Is6():
 		return "[" + p.HostIP.String() + "]:" + s
@@ -97,24 +104,24 @@ func span(first, count uint16) string {
 	return s
 }
 
-// ParsePort reads the form that users write: [hostIP:]hostPort:port[/protocol],
+// ParsePort reads the form that users write: [[hostIP:][hostPort]:]port[/protocol],
 // where an IPv6 address is in brackets and both ports may be ranges of the same
-// length, such as 8000-8010.
+// length, such as 8000-8010. Without a hostPort, or if that is 0, it is one that has
+// not been chosen yet.
 func ParsePort(s string) (Port, error) {
 	wrong := func(why string) (Port, error) {
 		return Port{}, fmt.Errorf("port %q: %w: %s", s, ErrInvalid, why)
 	}
-	const form = "want [hostIP:]hostPort:port[/tcp|/udp|/sctp]"
+	const form = "want [hostIP:][hostPort:]port[/tcp|/udp|/sctp]"
 	var p Port
 	rest, protocol, has := strings.Cut(s, "/")
 	if p.Protocol = Protocol(protocol); has && p.Protocol.number() == 0 {
 		return wrong("want protocol tcp, udp or sctp")
 	}
-	i := strings.LastIndexByte(rest, ':')
-	if i < 0 {
-		return wrong(form)
+	port, host := rest, ""
+	if i := strings.LastIndexByte(rest, ':'); i >= 0 {
+		host, port = rest[:i], rest[i+1:]
 	}
-	host, port := rest[:i], rest[i+1:]
 	if i := strings.LastIndexByte(host, ':'); i >= 0 {
 		ip := host[:i]
 		host = host[i+1:]
@@ -126,13 +133,18 @@ func ParsePort(s string) (Port, error) {
 		}
 		p.HostIP = addr
 	}
-	first, count, ok := parseSpan(host)
-	to, length, ok2 := parseSpan(port)
+	to, count, ok := parseSpan(port)
+	first, length := uint16(0), count
+	if host != "" && host != "0" {
+		var isSpan bool
+		first, length, isSpan = parseSpan(host)
+		ok = ok && isSpan
+	}
 	switch {
-	case !ok || !ok2:
+	case !ok:
 		return wrong("want ports from 1 to 65535, or ranges such as 8000-8010")
 	case count != length:
-		return wrong(fmt.Sprintf("%d ports of the host, but %d of the pod", count, length))
+		return wrong(fmt.Sprintf("%d ports of the host, but %d of the pod", length, count))
 	}
 	p.HostPort, p.Port, p.Count = first, to, count
 	p = p.WithDefaults()
@@ -160,7 +172,7 @@ func parsePortNumber(s string) (uint16, bool) {
 // Overlaps reports whether a packet to the host may be for both.
 func (p Port) Overlaps(q Port) bool {
 	p, q = p.WithDefaults(), q.WithDefaults()
-	return p.Protocol == q.Protocol && sameHost(p.HostIP, q.HostIP) &&
+	return p.HostPort != 0 && q.HostPort != 0 && p.Protocol == q.Protocol && sameHost(p.HostIP, q.HostIP) &&
 		int(p.HostPort) < int(q.HostPort)+int(q.Count) && int(q.HostPort) < int(p.HostPort)+int(p.Count)
 }
 

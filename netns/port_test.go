@@ -22,6 +22,12 @@ func TestParsePort(t *testing.T) {
 		"[::]:80:81":                    {ip("::"), 80, 81, 1, TCP},
 		"[2001:db8::1]:8000-8009:80-89": {ip("2001:db8::1"), 8000, 80, 10, TCP},
 		"1-65535:1-65535/udp":           {netip.Addr{}, 1, 1, 65535, UDP},
+		"80":                            {netip.Addr{}, 0, 80, 1, TCP},
+		":80":                           {netip.Addr{}, 0, 80, 1, TCP},
+		"0:80/udp":                      {netip.Addr{}, 0, 80, 1, UDP},
+		"80-89/sctp":                    {netip.Addr{}, 0, 80, 10, SCTP},
+		"127.0.0.1::80":                 {ip("127.0.0.1"), 0, 80, 1, TCP},
+		"[::]:0:80":                     {ip("::"), 0, 80, 1, TCP},
 	} {
 		got, err := ParsePort(s)
 		if err != nil || got != want {
@@ -32,7 +38,7 @@ func TestParsePort(t *testing.T) {
 		}
 	}
 	for _, s := range []string{
-		"", ":", "80", ":80", "80:", "0:80", "80:0", "65536:80", "80:65536", "-1:80", "+80:80", "080:80", "a:b", "80:80/", "80:80/TCP", "80:80/icmp",
+		"", ":", "::", "::80", "/tcp", "0", "0:0", "80:", "80:0", "127.0.0.1:80", "127.0.0.1::", "0-1:80-81", "00:80", "65536:80", "80:65536", "-1:80", "+80:80", "080:80", "a:b", "80:80/", "80:80/TCP", "80:80/icmp",
 		"80:80:80", "localhost:80:80", "::1:80:80", "[127.0.0.1]:80:80", "[fd00::1:80:80", "fd00::1]:80:80", "[fe80::1%eth0]:80:80", "[fe80::1]:80:80",
 		"[::1]:80:80", "[ff02::1]:80:80", "224.0.0.1:80:80", "255.255.255.255:80:80",
 		"80-81:80", "80:80-81", "81-80:81-80", "80-:80-", "-80:-80", "80-82:80-81", "1-65535:2-65535", "80 :80", "80:80 ", "80:80/udp/tcp",
@@ -44,7 +50,7 @@ func TestParsePort(t *testing.T) {
 }
 
 func FuzzParsePort(f *testing.F) {
-	for _, s := range []string{"80:80", "127.0.0.1:1-2:3-4/udp", "[::]:80:80/sctp", "::::", "[", "80:80/"} {
+	for _, s := range []string{"80:80", "127.0.0.1:1-2:3-4/udp", "[::]:80:80/sctp", "::::", "[", "80:80/", "80", "0.0.0.0::80"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
@@ -58,7 +64,7 @@ func FuzzParsePort(f *testing.F) {
 		if again, err := ParsePort(p.String()); err != nil || again != p || p.Validate() != nil {
 			t.Errorf("%q: %+v, written as %s, which is %+v, %v", s, p, p, again, err)
 		}
-		if !p.Overlaps(p) {
+		if p.Overlaps(p) != (p.HostPort != 0) {
 			t.Errorf("%q does not overlap itself", s)
 		}
 	})
@@ -80,6 +86,8 @@ func TestOverlaps(t *testing.T) {
 		{"[::]:80:1", "80:1", true},
 		{"127.0.0.1:80:1", "127.0.0.2:80:1", false},
 		{"65535:1", "60000-65535:1-5536", true},
+		{"80", "80", false},
+		{"80", "1-65535:1-65535", false},
 	} {
 		a, b := mustParsePort(tt.a), mustParsePort(tt.b)
 		if a.Overlaps(b) != tt.want || b.Overlaps(a) != tt.want {
@@ -100,7 +108,6 @@ func TestValidatePorts(t *testing.T) {
 		many,
 		{{HostPort: 80, Port: 80}, {HostPort: 70, Port: 70, Count: 20}},
 		{{HostPort: 80}},
-		{{Port: 80}},
 		{{HostPort: 65535, Port: 1, Count: 2}},
 		{{HostPort: 1, Port: 65535, Count: 2}},
 		{{HostPort: 1, Port: 1, Protocol: "icmp"}},

@@ -183,7 +183,7 @@ func (b *batch) publish(p Publication) {
 	for family, pod := range p.addrs() {
 		for _, port := range p.Ports {
 			port = port.WithDefaults()
-			if !port.reaches(pod) {
+			if !port.reaches(pod) || port.HostPort == 0 {
 				continue
 			}
 			if port.Count > 1 && port.HostPort == port.Port {

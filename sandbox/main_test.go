@@ -69,10 +69,10 @@ var verbs = map[string]func(context.Context, *Runtime, string) error{
 		return err
 	},
 	"publish": func(ctx context.Context, rt *Runtime, name string) error {
-		return with(rt, name, func(s *Sandbox) error { return s.Publish(ctx, trialPort) })
+		return with(rt, name, func(s *Sandbox) error { return s.Publish(ctx, trialPort, netns.Port{Port: 91}) })
 	},
 	"unpublish": func(ctx context.Context, rt *Runtime, name string) error {
-		return with(rt, name, func(s *Sandbox) error { return s.Unpublish(ctx, trialSpec.Ports...) })
+		return with(rt, name, func(s *Sandbox) error { return s.Unpublish(ctx, trialSpec.Ports[:2]...) })
 	},
 	"start": func(ctx context.Context, rt *Runtime, name string) error {
 		return with(rt, name, func(s *Sandbox) error { return s.Start(ctx) })
@@ -91,6 +91,7 @@ var (
 	trialSpec = Spec{Name: "p", Ports: []netns.Port{
 		{HostPort: 8080, Port: 80, Protocol: netns.TCP, Count: 1},
 		{HostPort: 7000, Port: 7000, Protocol: netns.UDP, Count: 10},
+		{Port: 81, Protocol: netns.TCP, Count: 1},
 	}}
 	trialPort = netns.Port{HostPort: 9090, Port: 90}
 )

@@ -37,15 +37,14 @@ func publication(rec *record, ports []netns.Port) netns.Publication {
 // claimStep takes the ports. fresh says that they are given back if a later step
 // fails: those of a pod that was there before stay its own.
 func (b *build) claimStep(fresh bool) steps.Step {
-	ports := b.rec.Spec.Ports
 	s := steps.Step{
 		Name: "ports",
-		Text: "take " + portList(ports),
-		Do:   func(ctx context.Context) error { return b.rt.claimPorts(ctx, b.rec, ports) },
+		Text: "take " + portList(b.rec.Spec.Ports),
+		Do:   func(ctx context.Context) error { return b.rt.takePorts(ctx, b.rec, 0) },
 	}
 	if fresh {
 		s.Back = "give the ports back"
-		s.Undo = b.noted(func(ctx context.Context) error { return b.rt.claims.Release(ctx, b.rec.ID, ports) })
+		s.Undo = b.noted(func(ctx context.Context) error { return b.rt.claims.Release(ctx, b.rec.ID, b.rec.Spec.Ports) })
 	}
 	return s
 }
@@ -66,6 +65,60 @@ func portList(ports []netns.Port) string {
 		words[i] = p.String()
 	}
 	return "ports " + strings.Join(words, ", ")
+}
+
+// maxChoices bounds how often a port of the host is chosen that somebody has.
+const maxChoices = 100
+
+// takePorts takes the ports that a record has, from one on, for its pod, and chooses those
+// of the host that are left open. What is chosen is on record before it is taken.
+func (rt *Runtime) takePorts(ctx context.Context, rec *record, from int) error {
+	ports := rec.Spec.Ports[from:]
+	given := slices.DeleteFunc(slices.Clone(ports), func(p netns.Port) bool { return p.HostPort == 0 })
+	if err := rt.claimPorts(ctx, rec, given); err != nil {
+		return err
+	}
+	for i, open := range ports {
+		if open.HostPort != 0 {
+			continue
+		}
+		if err := rt.choosePort(ctx, rec, &ports[i]); err != nil {
+			ports[i] = open
+			return errors.Join(err, rec.write(rt.podDir(rec.ID)))
+		}
+	}
+	return nil
+}
+
+// choosePort chooses the port of the host of p, one of rec's, which leaves it open.
+func (rt *Runtime) choosePort(ctx context.Context, rec *record, p *netns.Port) error {
+	open := *p
+	taken := fmt.Errorf("port %s: %w: a free one was not found", open, netns.ErrInUse)
+	for range maxChoices {
+		chosen, err := netns.Choose(open)
+		if err != nil {
+			return err
+		}
+		*p = open
+		if slices.ContainsFunc(rec.Spec.Ports, chosen.Overlaps) {
+			continue // the pod's own
+		}
+		*p = chosen
+		if err := rec.write(rt.podDir(rec.ID)); err != nil {
+			return err
+		}
+		taken = rt.claimPorts(ctx, rec, []netns.Port{chosen})
+		if taken == nil {
+			return nil
+		}
+		if err := rt.claims.Release(ctx, rec.ID, []netns.Port{chosen}); err != nil {
+			return err
+		}
+		if !errors.Is(taken, netns.ErrInUse) {
+			break
+		}
+	}
+	return taken
 }
 
 // claimPorts takes ports for a pod: *PublishedError if another pod has one,
@@ -179,7 +232,7 @@ func (rt *Runtime) unpublish(ctx context.Context, rec *record, ports []netns.Por
 }
 
 // Publish publishes more ports of the pod. Those that it publishes already are no
-// error. Of a pod that does not run the ports are taken; it publishes them when it is
+// error. Each that leaves its HostPort open gets one that nobody has: Info tells. Of a pod that does not run the ports are taken; it publishes them when it is
 // started. A *PublishedError or *netns.ListenerError says who has a port.
 func (s *Sandbox) Publish(ctx context.Context, ports ...netns.Port) error {
 	return s.locked(ctx, "publish ports of", func(rec *record, lock *flock.Lock) error {
@@ -188,7 +241,7 @@ func (s *Sandbox) Publish(ctx context.Context, ports ...netns.Port) error {
 		}
 		var more []netns.Port
 		for _, p := range ports {
-			if p = p.WithDefaults(); !slices.Contains(rec.Spec.Ports, p) {
+			if p = p.WithDefaults(); p.HostPort == 0 || !slices.Contains(rec.Spec.Ports, p) {
 				more = append(more, p)
 			}
 		}
@@ -200,7 +253,7 @@ func (s *Sandbox) Publish(ctx context.Context, ports ...netns.Port) error {
 		if err := next.Spec.Validate(); err != nil {
 			return err
 		}
-		if err := steps.Run(ctx, s.rt.publishPlan(rec, &next, more), s.rt.hook); err != nil {
+		if err := steps.Run(ctx, s.rt.publishPlan(rec, &next), s.rt.hook); err != nil {
 			return err
 		}
 		s.rt.announce("publish", rec)
@@ -209,8 +262,9 @@ func (s *Sandbox) Publish(ctx context.Context, ports ...netns.Port) error {
 }
 
 // publishPlan leads from one record of a pod to the next, which publishes more.
-func (rt *Runtime) publishPlan(rec, next *record, more []netns.Port) []steps.Step {
-	dir := rt.podDir(rec.ID)
+func (rt *Runtime) publishPlan(rec, next *record) []steps.Step {
+	dir, old := rt.podDir(rec.ID), len(rec.Spec.Ports)
+	more := func() []netns.Port { return next.Spec.Ports[old:] } // the step "ports" chooses some
 	plan := []steps.Step{{
 		Name: "record",
 		Text: "record the ports",
@@ -219,20 +273,20 @@ func (rt *Runtime) publishPlan(rec, next *record, more []netns.Port) []steps.Ste
 		Undo: func(context.Context) error { return rec.write(dir) },
 	}, {
 		Name: "ports",
-		Text: "take " + portList(more),
+		Text: "take " + portList(more()),
 		Back: "give them back",
-		Do:   func(ctx context.Context) error { return rt.claimPorts(ctx, next, more) },
-		Undo: func(ctx context.Context) error { return rt.claims.Release(ctx, rec.ID, more) },
+		Do:   func(ctx context.Context) error { return rt.takePorts(ctx, next, old) },
+		Undo: func(ctx context.Context) error { return rt.claims.Release(ctx, rec.ID, more()) },
 	}}
 	if !netns.Connected(rec.link()) {
 		return plan
 	}
 	return append(plan, steps.Step{
 		Name: "publish",
-		Text: "publish " + portList(more) + "; forget connections that go elsewhere",
+		Text: "publish " + portList(more()) + "; forget connections that go elsewhere",
 		Back: "publish them no more",
-		Do:   func(ctx context.Context) error { return rt.publish(ctx, next, more) },
-		Undo: func(ctx context.Context) error { return rt.unpublish(ctx, next, more, nil) },
+		Do:   func(ctx context.Context) error { return rt.publish(ctx, next, more()) },
+		Undo: func(ctx context.Context) error { return rt.unpublish(ctx, next, more(), nil) },
 	})
 }
 

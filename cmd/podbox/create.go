@@ -81,7 +81,7 @@ func (a *app) create() *cobra.Command {
 	fl.StringArrayVar(&f.hosts, "add-host", nil, "`name:address` to add to /etc/hosts")
 	fl.StringArrayVar(&f.labels, "label", nil, "`key=value` for your own use")
 	fl.StringArrayVar(&f.volumes, "volume", nil, "volume for the pod's containers: `NAME[:disk|memory[,size=64Mi]]` or NAME:hostpath=/PATH[,type=TYPE]")
-	fl.StringArrayVarP(&f.ports, "publish", "p", nil, "port of the pod that is one of the host: `[HOST-IP:]HOST-PORT:PORT[/udp|/sctp]`, or ranges")
+	fl.StringArrayVarP(&f.ports, "publish", "p", nil, "port of the pod that is one of the host: `[HOST-IP:][HOST-PORT:]PORT[/udp|/sctp]`, or ranges; without HOST-PORT a free one")
 	f.limits.add(fl)
 	fl.BoolVar(&f.plan, "plan", false, "print the steps and do nothing")
 	_ = cmd.RegisterFlagCompletionFunc("network", cobra.FixedCompletions([]string{"pod", "none", "host", "ns:"}, cobra.ShellCompDirectiveNoFileComp))

@@ -63,6 +63,9 @@ them. A pod that does not run keeps its ports.`,
 // portRow is a port in columns: of the host, of the pod, and its protocol.
 func portRow(p netns.Port) []string {
 	s, protocol, _ := strings.Cut(p.String(), "/")
+	if p.HostPort == 0 { // somebody was killed before one was chosen
+		return []string{"-", s[strings.LastIndexByte(s, ':')+1:], protocol}
+	}
 	i := strings.LastIndexByte(s, ':')
 	host := s[:i]
 	if !p.HostIP.IsValid() {
