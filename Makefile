@@ -70,6 +70,11 @@ race: ## Run every test with the race detector (needs a C compiler)
 	@$(ASK)
 	GORACE=atexit_sleep_ms=0 CGO_ENABLED=1 $(GO) test -count=1 -timeout 15m -race $(AS_ROOT) $(TESTFLAGS) $(PKGS)
 
+.PHONY: test-net
+test-net: ## Try pods' network with routers and machines outside, the long forms (asks sudo for root)
+	@$(ASK)
+	$(GO) test -count=1 -timeout 10m $(AS_ROOT) $(TESTFLAGS) ./internal/nettest -full
+
 .PHONY: fuzz
 fuzz: ## Fuzz each fuzz target for FUZZTIME (10s)
 	@$(GO) list $(PKGS) | while read -r pkg; do \
