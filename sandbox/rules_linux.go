@@ -29,12 +29,23 @@ func tableName(root string) string {
 // publishes holds it shared, who makes or removes all the rules exclusively: what the
 // one adds or takes away is not lost by the other's having read the records before.
 func (rt *Runtime) lockRules(ctx context.Context, how int) (*flock.Lock, error) {
-	dir := rt.rulesDir()
-	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+	// As for a pod (see Sandbox.lock): those who come all the time and share the lock
+	// do not keep out the one who wants it alone, for they pass the turnstile that it
+	// holds while it waits.
+	for _, dir := range []string{rt.rulesTurnstile(), rt.rulesDir()} {
+		if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			return nil, err
+		}
+	}
+	turn, err := flock.Wait(ctx, rt.rulesTurnstile(), how)
+	if err != nil {
 		return nil, err
 	}
-	return flock.Wait(ctx, dir, how)
+	defer turn.Close()
+	return flock.Wait(ctx, rt.rulesDir(), how)
 }
+
+func (rt *Runtime) rulesTurnstile() string { return filepath.Join(rt.root, "rules-"+turnstile) }
 
 func (rt *Runtime) rulesDir() string { return filepath.Join(rt.root, "rules") }
 

@@ -148,7 +148,7 @@ func (h *host) left() []string {
 			paths, _ := filepath.Glob(filepath.Join(root, pattern))
 			for _, path := range paths {
 				name, _ := filepath.Rel(root, path)
-				if !slices.Contains([]string{"pods", "names", "leases", "ports", "rules", "events"}, name) && !strings.HasPrefix(name, "leases/next-") {
+				if !slices.Contains([]string{"pods", "names", "leases", "ports", "rules", "rules-turnstile", "events"}, name) && !strings.HasPrefix(name, "leases/next-") {
 					left = append(left, "file "+path)
 				}
 			}
