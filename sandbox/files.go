@@ -1,7 +1,6 @@
 package sandbox
 
 import (
-	"bufio"
 	"bytes"
 	"fmt"
 	"io"
@@ -11,6 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/podbox/podbox/netns"
 )
 
 // The files that members see in place of the host's, and where.
@@ -40,27 +41,56 @@ func writeFiles(dir string, rec *record) error {
 	if err := os.WriteFile(filepath.Join(dir, turnstile), nil, 0o600); err != nil {
 		return err
 	}
-	for _, name := range rec.Spec.files() {
+	return writeMemberFiles(dir, rec, rec.Spec.files())
+}
+
+func writeMemberFiles(dir string, rec *record, files []string) error {
+	for _, name := range files {
 		var b []byte
 		switch name {
 		case "hosts":
 			b = hostsFile(rec, hostNames)
 		case "resolv.conf":
-			b = resolvConf(&rec.Spec, hostResolvers())
+			b = resolvConf(&rec.Spec, hostResolvers(rec.Spec.Network.Mode == netns.ModeHost))
 		case "hostname":
 			b = []byte(rec.Spec.hostname() + "\n")
 		}
-		// Written in place: members have the file itself mounted. They may be
-		// any user, whatever our umask.
-		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, b, 0o644); err != nil {
-			return err
-		}
-		if err := os.Chmod(path, 0o644); err != nil {
+		if err := overwrite(filepath.Join(dir, name), b); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// overwrite changes what is in a file that members have mounted: the file itself, for
+// they would not see another one in its place. It is never empty meanwhile, and who is
+// killed half-way leaves blank lines at most.
+func overwrite(path string, content []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o644)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	b := slices.Clone(content)
+	// A program on the host's filesystem may have made it any size.
+	if blank := st.Size() - int64(len(b)); 0 < blank && blank <= maxHosts {
+		b = append(b, bytes.Repeat([]byte{'\n'}, int(blank))...)
+	}
+	if _, err := f.WriteAt(b, 0); err != nil {
+		return err
+	}
+	if err := f.Truncate(int64(len(content))); err != nil {
+		return err
+	}
+	// Members may be any user, whatever our umask.
+	if err := f.Chmod(0o644); err != nil {
+		return err
+	}
+	return f.Close()
 }
 
 // maxHosts limits, in bytes, what is taken of the host's hosts(5).
@@ -127,115 +157,6 @@ func ownNames(b *bytes.Buffer, rec *record) {
 	if !own {
 		fmt.Fprintf(b, "127.0.1.1\t%s\n", name)
 	}
-}
-
-// resolvers is what matters of a resolv.conf(5).
-type resolvers struct {
-	servers []string
-	search  []string
-	options []string
-}
-
-// hostResolvers reads the host's resolv.conf. A resolver on the host's loopback
-// cannot be reached from a pod; where systemd-resolved puts one, it keeps the real
-// ones in a file of its own.
-func hostResolvers() resolvers {
-	var last resolvers
-	for _, path := range []string{"/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"} {
-		b, err := os.ReadFile(path)
-		if err != nil {
-			continue
-		}
-		last = parseResolvConf(b)
-		if len(last.servers) > 0 {
-			break
-		}
-	}
-	return last
-}
-
-func parseResolvConf(b []byte) resolvers {
-	var r resolvers
-	s := bufio.NewScanner(bytes.NewReader(b))
-	for s.Scan() {
-		w := strings.Fields(s.Text())
-		if len(w) < 2 {
-			continue
-		}
-		switch w[0] {
-		case "nameserver":
-			a, err := netip.ParseAddr(w[1])
-			if err == nil && !a.IsLoopback() && a.Zone() == "" {
-				r.servers = append(r.servers, w[1])
-			}
-		case "search", "domain": // of several the last counts
-			r.search = w[1:]
-		case "options":
-			r.options = append(r.options, w[1:]...)
-		}
-	}
-	return r
-}
-
-// mixed returns what a pod has of what is given to it and what the host has.
-func (d *DNS) mixed(host resolvers) resolvers {
-	given := resolvers{search: d.Search, options: d.Options}
-	for _, a := range d.Servers {
-		given.servers = append(given.servers, a.String())
-	}
-	switch {
-	case d.Only:
-		return given
-	case d.Merge:
-		given.servers = union(host.servers, given.servers)
-		given.search = union(host.search, given.search)
-	}
-	if len(given.servers) == 0 {
-		given.servers = host.servers
-	}
-	if len(given.search) == 0 {
-		given.search = host.search
-	}
-	kept := slices.DeleteFunc(slices.Clone(host.options), func(o string) bool {
-		return slices.ContainsFunc(d.Options, func(given string) bool { return optionName(given) == optionName(o) })
-	})
-	given.options = append(kept, given.options...)
-	return given
-}
-
-// union returns the elements of a and then those of b, each once.
-func union(a, b []string) []string {
-	var all []string
-	for _, s := range slices.Concat(a, b) {
-		if !slices.Contains(all, s) {
-			all = append(all, s)
-		}
-	}
-	return all
-}
-
-// optionName returns what an option of resolv.conf(5) is about.
-func optionName(o string) string {
-	name, _, _ := strings.Cut(o, ":")
-	return name
-}
-
-func resolvConf(s *Spec, host resolvers) []byte {
-	r := s.DNS.mixed(host)
-	var b bytes.Buffer
-	if len(r.search) > 0 {
-		fmt.Fprintf(&b, "search %s\n", strings.Join(r.search, " "))
-	}
-	if len(r.options) > 0 {
-		fmt.Fprintf(&b, "options %s\n", strings.Join(r.options, " "))
-	}
-	for _, a := range r.servers {
-		fmt.Fprintf(&b, "nameserver %s\n", a)
-	}
-	if len(r.servers) == 0 && !s.DNS.Only {
-		b.WriteString("# the host has no resolver that a pod can reach\n")
-	}
-	return b.Bytes()
 }
 
 // MemberFiles returns the names of the files of a pod (see Sandbox.File) with the

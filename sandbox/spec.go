@@ -90,7 +90,9 @@ type Spec struct {
 	Limits Limits `json:"limits,omitzero"`
 }
 
-// DNS is the content of a resolv.conf(5). What is not given is the host's.
+// DNS is the content of a resolv.conf(5). What is not given is the host's, as it is
+// when the pod is made or started: see Sandbox.UpdateNames. C libraries ask the first
+// three servers.
 type DNS struct {
 	Servers []netip.Addr `json:"servers,omitempty"`
 	Search  []string     `json:"search,omitempty"`
@@ -273,6 +275,9 @@ func (d *DNS) validate() error {
 	for _, a := range d.Servers {
 		if !a.IsValid() || a.IsUnspecified() || a.IsMulticast() {
 			return invalid("dns server", a.String(), "want an IP address")
+		}
+		if a.Is6() && a.IsLinkLocalUnicast() && a.Zone() == "" {
+			return invalid("dns server", a.String(), "want the pod's link with it, such as fe80::1%eth0")
 		}
 	}
 	for _, s := range d.Search {

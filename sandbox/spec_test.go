@@ -60,6 +60,8 @@ func TestValidate(t *testing.T) {
 		{"sysctl", Spec{Sysctls: m("net.a", "")}},
 		{"sysctl", Spec{Sysctls: m("net.core.somaxconn", "1"), Network: netns.Host()}},
 		{"dns server", Spec{DNS: DNS{Servers: []netip.Addr{netip.MustParseAddr("0.0.0.0")}}}},
+		{"dns server", Spec{DNS: DNS{Servers: []netip.Addr{netip.MustParseAddr("fe80::1")}}}},
+		{"", Spec{DNS: DNS{Servers: []netip.Addr{netip.MustParseAddr("fe80::1%eth0"), netip.MustParseAddr("127.0.0.1")}}}},
 		{"dns search", Spec{DNS: DNS{Search: []string{"a b"}}}},
 		{"dns search", Spec{DNS: DNS{Search: []string{"x\nnameserver 1.2.3.4"}}}},
 		{"dns option", Spec{DNS: DNS{Options: []string{"a b"}}}},
@@ -110,30 +112,6 @@ func FuzzValidate(f *testing.F) {
 			t.Errorf("%q %q %q", name, key, value)
 		}
 	})
-}
-
-func TestResolvConf(t *testing.T) {
-	host := parseResolvConf([]byte("# x\nnameserver 127.0.0.53\nnameserver ::1\nnameserver 10.0.0.1\nnameserver fe80::1%eth0\nsearch z\nsearch a.b c.d\noptions ndots:5\noptions edns0\nbad\n"))
-	one := []netip.Addr{netip.MustParseAddr("1.1.1.1")}
-	for _, tt := range []struct {
-		dns  DNS
-		want string
-	}{
-		{DNS{}, "search a.b c.d\noptions ndots:5 edns0\nnameserver 10.0.0.1\n"},
-		{DNS{Servers: one}, "search a.b c.d\noptions ndots:5 edns0\nnameserver 1.1.1.1\n"},
-		{DNS{Search: []string{"x.y"}}, "search x.y\noptions ndots:5 edns0\nnameserver 10.0.0.1\n"},
-		{DNS{Options: []string{"ndots:2", "rotate"}}, "search a.b c.d\noptions edns0 ndots:2 rotate\nnameserver 10.0.0.1\n"},
-		{DNS{Only: true}, ""},
-		{DNS{Only: true, Servers: one, Search: []string{"x.y"}, Options: []string{"rotate"}}, "search x.y\noptions rotate\nnameserver 1.1.1.1\n"},
-		{DNS{Merge: true, Servers: one, Search: []string{"x.y", "c.d"}}, "search a.b c.d x.y\noptions ndots:5 edns0\nnameserver 10.0.0.1\nnameserver 1.1.1.1\n"},
-	} {
-		if got := string(resolvConf(&Spec{DNS: tt.dns}, host)); got != tt.want {
-			t.Errorf("%+v: %q, want %q", tt.dns, got, tt.want)
-		}
-	}
-	if got := string(resolvConf(&Spec{}, resolvers{})); !strings.HasPrefix(got, "#") {
-		t.Errorf("without resolvers: %q", got)
-	}
 }
 
 func TestHostsFile(t *testing.T) {

@@ -92,6 +92,7 @@ func (a *app) examine() []check {
 		want("IPv6 forwarding per link", wantForwarding(), "none needed: before Linux 6.17 podbox turns net.ipv6.conf.all.forwarding on"),
 		want("nftables", nsthread.Do(tryRules), "load nf_tables, nft_nat, nft_masq and nft_fib_inet, or build the kernel with CONFIG_NF_TABLES_INET, CONFIG_NFT_NAT, CONFIG_NFT_MASQ, CONFIG_NFT_FIB_INET; without them pods have no way beyond the host and no published ports"),
 		wantWay(),
+		want("resolvers", sandbox.CheckResolvers(), "give pods others: podbox create --dns; one of the host that listens on all addresses is at 169.254.1.1"),
 		want("memory-backed root", a.wantTmpfs(), "put --root on a tmpfs such as /run: records are of one boot"),
 		want("/dev/mqueue", wantPath("/dev/mqueue"), "mount it as systemd does; without it programs on the host's filesystem use message queues but cannot list them"),
 		want("pause protected from OOM", wantResource(), "run podbox with CAP_SYS_RESOURCE; without it the kernel may choose a pause when memory is short"),
