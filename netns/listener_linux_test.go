@@ -3,8 +3,11 @@ package netns
 import (
 	"errors"
 	"net"
+	"net/netip"
 	"os"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // Who listens is named; a connection that goes out, or a neighbour, is in nobody's way.
@@ -30,6 +33,20 @@ func TestUnheard(t *testing.T) {
 			return err
 		}
 		defer both.Close()
+		udp6, err := net.ListenPacket("udp6", "[::]:5400") // of IPv6 only
+		if err != nil {
+			return err
+		}
+		defer udp6.Close()
+		mapped, err := unix.Socket(unix.AF_INET6, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(mapped)
+		at := netip.MustParseAddr("::ffff:127.0.0.1")
+		if err := errors.Join(unix.Bind(mapped, &unix.SockaddrInet6{Addr: at.As16(), Port: 4040}), unix.Listen(mapped, 1)); err != nil {
+			return err
+		}
 		c, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 6060}}).Dial("tcp", "127.0.0.1:8080")
 		if err != nil {
 			return err
@@ -51,6 +68,15 @@ func TestUnheard(t *testing.T) {
 			"127.0.0.1:7070:80":     true,
 			"6060:80":               false,
 			"8080:80/sctp":          false,
+			"[::]:7070:80":          true,
+			"[::]:5300:53/udp":      true,
+			"5400:53/udp":           true,
+			"[::]:5400:53/udp":      true,
+			"0.0.0.0:5400:53/udp":   false,
+			"127.0.0.1:5400:53/udp": false,
+			"4040:80":               true,
+			"127.0.0.1:4040:80":     true,
+			"127.0.0.2:4040:80":     false,
 		} {
 			err := Unheard(mustParsePort(port))
 			var le *ListenerError

@@ -403,9 +403,10 @@ func (f ipFamily) fromGateway() []expr.Any {
 // translated tells, by CmpOpNeq, connections whose destination was changed, and by
 // CmpOpEq others.
 func translated(op expr.CmpOp) []expr.Any {
-	const dstNAT = 1 << 5 // IPS_DST_NAT, linux/netfilter/nf_conntrack_common.h
-	return bits(expr.CtKeySTATUS, dstNAT, op)
+	return bits(expr.CtKeySTATUS, statusDstNAT, op)
 }
+
+const statusDstNAT = 1 << 5 // IPS_DST_NAT, linux/netfilter/nf_conntrack_common.h
 
 // bits compares some bits of a connection's property with 0.
 func bits(key expr.CtKey, mask uint32, op expr.CmpOp) []expr.Any {

@@ -67,7 +67,22 @@ func (rt *Runtime) ensureRules(ctx context.Context) error {
 		rt.log.Warn("pods do not reach beyond the host", "error", err)
 		return nil
 	}
+	if err == nil && !there {
+		rt.warnOfHindrances()
+	}
 	return err
+}
+
+// warnOfHindrances tells, once for each time that the rules are made, of others on the
+// host that refuse packets of pods: podbox doctor tells again.
+func (rt *Runtime) warnOfHindrances() {
+	found, err := netns.Hindrances()
+	if err != nil {
+		rt.log.Debug("look for what stands in the way of pods", "error", err)
+	}
+	for _, h := range found {
+		rt.log.Warn("packets of pods are refused", "by", h.What, "cure", h.Cure)
+	}
 }
 
 // incapable reports whether an error says that the host cannot have rules: its kernel
@@ -91,6 +106,9 @@ func (rt *Runtime) ReloadNetwork(ctx context.Context) error {
 	}
 	if err != nil {
 		return fmt.Errorf("reload network: %w", err)
+	}
+	if len(ids) > 0 {
+		rt.warnOfHindrances()
 	}
 	return nil
 }
