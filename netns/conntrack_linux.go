@@ -23,8 +23,8 @@ func ForgetOthers(p Publication) error {
 // ForgetPod makes the kernel forget connections that reach the pod by these ports.
 func ForgetPod(p Publication) error { return forget(p, true) }
 
-// ForgetLast is ForgetPod for a pod whose link is gone: with it connections of TCP end
-// by themselves.
+// ForgetLast is ForgetPod for a pod that is gone: connections of TCP have ended with
+// the programs in it.
 func ForgetLast(p Publication) error { return forget(p.withoutTCP(), true) }
 
 func (p Publication) withoutTCP() Publication {

@@ -244,24 +244,20 @@ func (rt *Runtime) membersStep(rec *record, opts StopOptions) steps.Step {
 
 // downPlan ends what holds a pod in which no program runs. It can be repeated.
 func (rt *Runtime) downPlan(rec *record) []steps.Step {
-	plan := []steps.Step{{
+	unwire := steps.Step{
 		Name: "unwire",
 		Text: "remove the link",
 		Do:   func(context.Context) error { return rt.disconnect(rec) },
-	}}
-	if len(rec.Spec.Ports) > 0 {
-		// With the link gone nobody publishes them anew.
-		plan = append(plan, steps.Step{
-			Name: "unpublish",
-			Text: "publish " + portList(rec.Spec.Ports) + " no more",
-			Do:   func(ctx context.Context) error { return rt.unpublish(ctx, rec, rec.Spec.Ports, nil) },
-		})
 	}
-	return append(plan, steps.Step{
+	if len(rec.Spec.Ports) > 0 {
+		unwire.Text = "publish " + portList(rec.Spec.Ports) + " no more; remove the link"
+		unwire.Do = func(ctx context.Context) error { return rt.unpublishLast(ctx, rec) }
+	}
+	return []steps.Step{unwire, {
 		Name: "cgroup",
 		Text: "remove the cgroup",
 		Do:   func(ctx context.Context) error { return rt.removeGroup(ctx, rec.ID) },
-	}, steps.Step{
+	}, {
 		Name: "pause",
 		Text: "end the pause, and with it the namespaces",
 		Do: func(context.Context) error {
@@ -270,7 +266,7 @@ func (rt *Runtime) downPlan(rec *record) []steps.Step {
 			}
 			return rt.removeParent()
 		},
-	})
+	}}
 }
 
 // Kill sends a signal to all programs in the pod; not to its pause.

@@ -208,8 +208,7 @@ func (rt *Runtime) unpublish(ctx context.Context, rec *record, ports []netns.Por
 		return err
 	}
 	defer lock.Close()
-	// A port that it never got may be another pod's.
-	pub := publication(rec, slices.DeleteFunc(slices.Clone(ports), func(p netns.Port) bool { return !rt.claims.Has(rec.ID, p) }))
+	pub := rt.claimed(rec, ports)
 	if err := rt.rules.Delete(pub, last); err != nil {
 		return err
 	}
@@ -218,17 +217,39 @@ func (rt *Runtime) unpublish(ctx context.Context, rec *record, ports []netns.Por
 			return err
 		}
 	}
-	forget := netns.ForgetPod
-	if !netns.Connected(rec.link()) {
-		forget = netns.ForgetLast
-	}
-	if err := forget(pub); err != nil {
+	if err := netns.ForgetPod(pub); err != nil {
 		return err
 	}
 	if then != nil {
 		return then()
 	}
 	return nil
+}
+
+// unpublishLast takes all ports of a pod whose programs have ended out of the host's
+// rules, and its link away. Ports come first: what came in by them without a link would
+// be sent on to the pod's address all the same, by the default route, and its sender
+// would wait for an answer. While the lock is held nobody publishes them anew.
+func (rt *Runtime) unpublishLast(ctx context.Context, rec *record) error {
+	lock, err := rt.lockRules(ctx, flock.Shared)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	pub := rt.claimed(rec, rec.Spec.Ports)
+	if err := rt.rules.Delete(pub, true); err != nil {
+		return err
+	}
+	if err := rt.disconnect(rec); err != nil {
+		return err
+	}
+	return netns.ForgetLast(pub)
+}
+
+// claimed is what a pod publishes of ports as far as it has got them: one that it never
+// got may be another pod's.
+func (rt *Runtime) claimed(rec *record, ports []netns.Port) netns.Publication {
+	return publication(rec, slices.DeleteFunc(slices.Clone(ports), func(p netns.Port) bool { return !rt.claims.Has(rec.ID, p) }))
 }
 
 // Publish publishes more ports of the pod. Those that it publishes already are no
