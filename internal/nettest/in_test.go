@@ -49,13 +49,25 @@ func TestIn(t *testing.T) {
 
 	sees, sees6 := "web sees "+client.ip.String(), "web sees "+client.ip6.String()
 	for _, w := range []struct{ to, want string }{
-		{hostIP + ":22105", sees}, {"[" + hostIP6 + "]:22105", sees6}, {hostIP + ":22104", refused}, {hostIP + ":22110", refused},
-		{hostIP + ":22209", sees}, {"[" + hostIP6 + "]:22209", sees6}, {hostIP + ":22208", refused}, {hostIP + ":309", refused},
-		{hostIP + ":22300", sees}, {hostIPOther + ":22300", refused}, {"[" + hostIP6 + "]:22300", refused},
-		{hostIP + ":22301", refused}, {"[" + hostIP6 + "]:22301", refused},
-		{"[" + hostIP6 + "]:22302", sees6}, {hostIP + ":22302", refused},
-		{hostIP + ":22303", sees}, {"[" + hostIP6 + "]:22303", refused},
-		{"[" + hostIP6 + "]:22304", sees6}, {hostIP + ":22304", refused},
+		{hostIP + ":22105", sees},
+		{"[" + hostIP6 + "]:22105", sees6},
+		{hostIP + ":22104", refused},
+		{hostIP + ":22110", refused},
+		{hostIP + ":22209", sees},
+		{"[" + hostIP6 + "]:22209", sees6},
+		{hostIP + ":22208", refused},
+		{hostIP + ":309", refused},
+		{hostIP + ":22300", sees},
+		{hostIPOther + ":22300", refused},
+		{"[" + hostIP6 + "]:22300", refused},
+		{hostIP + ":22301", refused},
+		{"[" + hostIP6 + "]:22301", refused},
+		{"[" + hostIP6 + "]:22302", sees6},
+		{hostIP + ":22302", refused},
+		{hostIP + ":22303", sees},
+		{"[" + hostIP6 + "]:22303", refused},
+		{"[" + hostIP6 + "]:22304", sees6},
+		{hostIP + ":22304", refused},
 		{hostIP + ":80", refused},
 	} {
 		l.reaches(client, "tcp", w.to, w.want)

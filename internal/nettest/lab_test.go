@@ -184,14 +184,6 @@ func (l *lab) gateway(n *node, via ...string) {
 	}
 }
 
-// route leads to a network by a neighbour of a node.
-func (l *lab) route(n *node, to, via string) {
-	l.Helper()
-	_, dst, err := parseCIDR(to)
-	l.must(err)
-	l.must(n.do(func() error { return netlink.RouteAdd(&netlink.Route{Dst: dst, Gw: addr(via).AsSlice()}) }))
-}
-
 // sysctl sets a kernel parameter of a node for the life of the test.
 func (l *lab) sysctl(n *node, name, value string) {
 	l.Helper()

@@ -84,8 +84,6 @@ func (l *lab) ports(forms ...string) []netns.Port {
 	return ports
 }
 
-func parseCIDR(s string) (net.IP, *net.IPNet, error) { return net.ParseCIDR(s) }
-
 func dropLink(name string) error {
 	it, err := netlink.LinkByName(name)
 	if errors.As(err, new(netlink.LinkNotFoundError)) {

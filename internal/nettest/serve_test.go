@@ -86,6 +86,7 @@ const (
 	refused     = "refused"
 	nothing     = "nothing"
 	unreachable = "unreachable"
+	ended       = "ended" // before there was an answer
 )
 
 // reaches checks who answers a node at an address, and which address it sees: "web sees
@@ -129,6 +130,8 @@ func outcome(err error) string {
 	switch {
 	case errors.Is(err, unix.ECONNREFUSED):
 		return refused
+	case errors.Is(err, io.EOF), errors.Is(err, unix.ECONNRESET):
+		return ended
 	case errors.Is(err, unix.EHOSTUNREACH), errors.Is(err, unix.ENETUNREACH):
 		return unreachable
 	case errors.As(err, &timeout) && timeout.Timeout():
@@ -222,4 +225,10 @@ func (c *conversation) goesOn(patience time.Duration) error {
 		err = fmt.Errorf("said %q, heard %q", word, got)
 	}
 	return err
+}
+
+// acknowledge has the kernel say at once that all has come, which it would do a little
+// later: then nothing is on its way any more.
+func (c *conversation) acknowledge() error {
+	return onSocket(c.Conn, func(fd int) error { return unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_QUICKACK, 1) })
 }
