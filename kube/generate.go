@@ -34,20 +34,24 @@ func Generate(pod *supervisor.Pod) ([]byte, error) {
 		return nil, err
 	}
 	if a != nil {
-		return encode(a.Pod)
+		return encodePod(a.Pod)
 	}
 	p, err := handmade(pod)
 	if err != nil {
 		return nil, fmt.Errorf("generate %v: %w", pod, err)
 	}
-	return encode(p)
+	return encodePod(p)
 }
 
-// encode writes a pod as YAML, without what is empty.
-func encode(p *corev1.Pod) ([]byte, error) {
+func encodePod(p *corev1.Pod) ([]byte, error) {
 	out := p.DeepCopy()
 	out.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"}
-	text, err := json.Marshal(out)
+	return encode(out)
+}
+
+// encode writes an object as YAML, without what is empty.
+func encode(object any) ([]byte, error) {
+	text, err := json.Marshal(object)
 	if err != nil {
 		return nil, err
 	}
@@ -112,7 +116,9 @@ func handmade(pod *supervisor.Pod) (*corev1.Pod, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: info.Name, Labels: info.Labels, Annotations: info.Annotations}}
+	p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: info.Name, Labels: info.Labels, Annotations: maps.Clone(info.Annotations)}}
+	// Those that podbox keeps for itself, apply would refuse.
+	maps.DeleteFunc(p.Annotations, func(k, _ string) bool { return strings.HasPrefix(k, ourAnnotations) })
 	errs := []error{describePod(info, &p.Spec, &p.ObjectMeta)}
 	var policy supervisor.Policy
 	for i, s := range list {

@@ -107,6 +107,8 @@ type About struct {
 	// Image is the name of the image as it was given, ImageID what it stood for.
 	Image   string `json:"image,omitempty"`
 	ImageID string `json:"imageID,omitempty"`
+	// MadeBy are the words of a command line that makes the container again.
+	MadeBy []string `json:"madeBy,omitempty"`
 }
 
 // A Policy says after which ends a container is restarted.

@@ -54,6 +54,8 @@ type Status struct {
 	// ID. ImageID is what it stood for.
 	Image   string `json:"image,omitempty"`
 	ImageID string `json:"imageID,omitempty"`
+	// MadeBy is what its maker has noted: see About.
+	MadeBy []string `json:"madeBy,omitempty"`
 }
 
 // Status looks at the container.
@@ -86,6 +88,7 @@ func (c *Container) status(r *record) *Status {
 	if s.Image, s.ImageID = r.Spec.About.Image, r.Spec.Image; s.Image == "" {
 		s.Image = s.ImageID
 	}
+	s.MadeBy = r.Spec.About.MadeBy
 	if r.Background {
 		s.Log, _ = c.logPath()
 	}

@@ -57,6 +57,9 @@ func (a *app) create() *cobra.Command {
 			if f.plan {
 				return printPlan(cmd, rt, spec)
 			}
+			if err := f.note(&spec, cmd.Flags()); err != nil {
+				return err
+			}
 			pod, err := rt.Create(cmd.Context(), spec)
 			if err != nil {
 				return err

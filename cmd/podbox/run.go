@@ -54,6 +54,9 @@ its files are as in the image; its anonymous volumes stay until it is removed.`,
 			if err := f.settle(pod, &spec); err != nil {
 				return err
 			}
+			if spec.About.MadeBy, err = f.words(cmd.Flags(), args[1:]); err != nil {
+				return err
+			}
 			if !f.detach {
 				return runForeground(cmd.Context(), pod, spec, &f)
 			}

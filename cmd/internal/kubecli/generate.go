@@ -8,13 +8,16 @@ import (
 )
 
 func (a *app) generate() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use: "generate POD",
 		Long: `Print a pod as Pod YAML that can be applied again. Of a pod that was applied it is what
 was applied; of others, as much as Pod YAML can say, and what it cannot is an error.
-Contents of Secrets are not in it.`,
-		Example: `  podbox generate web > web.yaml`,
-		Args:    cobra.ExactArgs(1),
+Contents of Secrets are not in it.
+
+A pod that is called like a command below is named by its ID.`,
+		Example: `  podbox generate web > web.yaml
+  podbox generate systemd web`,
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			rt, err := a.Runtime()
 			if err != nil {
@@ -34,6 +37,8 @@ Contents of Secrets are not in it.`,
 		},
 		ValidArgsFunction: a.pods,
 	}
+	cmd.AddCommand(a.generateSystemd())
+	return cmd
 }
 
 // pods completes one pod's name.

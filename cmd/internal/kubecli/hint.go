@@ -15,6 +15,8 @@ func hint(err error) string {
 	switch {
 	case errors.Is(err, kube.ErrImmutable):
 		return "podbox apply --replace removes the pod and makes it anew"
+	case errors.Is(err, kube.ErrNotSaid) && strings.Contains(err.Error(), ": secret "):
+		return "keep its manifest in /etc/podbox/pods, for podbox@.service"
 	case errors.Is(err, registry.ErrPlainHTTP):
 		return "insecure = true for it in /etc/containers/registries.conf allows that, or --tls-verify=false"
 	case errors.Is(err, registry.ErrUntrusted):

@@ -40,7 +40,7 @@ func Verbs() []Verb {
 	return []Verb{
 		{"apply", "Make or change what Pod YAML describes"},
 		{"delete", "Remove what Pod YAML names"},
-		{"generate", "Print a pod as Pod YAML"},
+		{"generate", "Print a pod as Pod YAML, or as a unit of systemd"},
 		{"image", "Pull, load, list and remove images"},
 	}
 }
