@@ -11,6 +11,7 @@ import (
 
 	"github.com/podbox/podbox/cmd/internal/exit"
 	"github.com/podbox/podbox/cmd/internal/global"
+	"github.com/podbox/podbox/cmd/internal/misuse"
 	"github.com/podbox/podbox/cmd/internal/twin"
 	"github.com/podbox/podbox/sandbox"
 )
@@ -72,7 +73,8 @@ semaphores and shared memory, for programs and containers that come and go.`,
 		}
 	}
 	cmd.SetHelpCommandGroupID("host")
-	cmd.SetCompletionCommandGroupID("host")
+	cmd.CompletionOptions.DisableDefaultCmd = true // it has one of its own
+	misuse.Explain(cmd)
 	return cmd
 }
 
@@ -116,6 +118,7 @@ func (a *app) verbs() []verb {
 		{"gc", "host", a.gc},
 		{"doctor", "host", a.doctor},
 		{"version", "host", a.version},
+		{"completion", "host", a.completion},
 	}
 	return append(verbs, a.kube()...)
 }

@@ -25,8 +25,11 @@ the grace period by SIGKILL. With --force a pod that does not exist is no error.
 
 With -c only a container is removed, with its log.`,
 		Args: func(cmd *cobra.Command, args []string) error {
+			if all && len(args) > 0 {
+				return errors.New("rm: want POD... or --all, not both")
+			}
 			if all {
-				return cobra.NoArgs(cmd, args)
+				return nil
 			}
 			return cobra.MinimumNArgs(1)(cmd, args)
 		},

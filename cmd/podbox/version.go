@@ -14,7 +14,12 @@ func (a *app) version() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "version [flags]",
 		Short: "Show the version",
-		Args:  cobra.NoArgs,
+		Long: `Show the version, the commit that it was built of and when that was made, the version of
+the pause within, that of Go, and the platform.`,
+		Example: `  podbox version
+  podbox version -o json
+  podbox version --format '{{.Commit}}'`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			v, w := release.Build(), cmd.OutOrStdout()
 			t, err := out.Parse()
@@ -32,7 +37,7 @@ func (a *app) version() *cobra.Command {
 				if v.Modified {
 					changed = " with changes"
 				}
-				fmt.Fprintf(w, "commit %s%s\n", v.Commit, changed)
+				fmt.Fprintf(w, "commit %s%s, %s\n", v.Commit, changed, v.Date)
 			}
 			fmt.Fprintf(w, "pause %s, %s, %s\n", v.Pause, v.Go, v.Platform)
 			return nil

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/podbox/podbox/cmd/internal/misuse"
 	"github.com/podbox/podbox/cmd/internal/twin"
 	"github.com/podbox/podbox/image"
 	"github.com/podbox/podbox/internal/spawn"
@@ -74,7 +75,10 @@ func Report(w io.Writer, err error, hints ...Hinter) int {
 
 // Hint returns what a person may do about an error that all commands know, or "".
 func Hint(err error) string {
+	var wrong *misuse.Error
 	switch {
+	case errors.As(err, &wrong):
+		return wrong.Command + " --help tells more"
 	case errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0:
 		return "podbox needs root: try sudo"
 	case errors.Is(err, unix.EPERM):

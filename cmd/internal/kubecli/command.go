@@ -17,6 +17,7 @@ import (
 
 	"github.com/podbox/podbox/cmd/internal/exit"
 	"github.com/podbox/podbox/cmd/internal/global"
+	"github.com/podbox/podbox/cmd/internal/misuse"
 	"github.com/podbox/podbox/cmd/internal/twin"
 )
 
@@ -69,6 +70,7 @@ func (a *app) command() *cobra.Command {
 			return cmd.Help()
 		},
 	}
+	cmd.CompletionOptions.DisableDefaultCmd = true // podbox has it
 	a.Add(cmd.PersistentFlags())
 	makers := map[string]func() *cobra.Command{
 		"apply":    a.apply,
@@ -81,6 +83,7 @@ func (a *app) command() *cobra.Command {
 		c.Short = v.Short
 		cmd.AddCommand(c)
 	}
+	misuse.Explain(cmd)
 	return cmd
 }
 

@@ -16,6 +16,7 @@ var version = ""
 type Info struct {
 	Version  string `json:"version"`
 	Commit   string `json:"commit,omitempty"`
+	Date     string `json:"date,omitempty"`     // of the commit, in UTC, as in RFC 3339
 	Modified bool   `json:"modified,omitempty"` // built from a tree with changes
 	Pause    string `json:"pause"`              // version of the embedded pause
 	Go       string `json:"go"`
@@ -36,6 +37,8 @@ func Build() Info {
 		switch s.Key {
 		case "vcs.revision":
 			v.Commit = s.Value
+		case "vcs.time":
+			v.Date = s.Value
 		case "vcs.modified":
 			v.Modified = s.Value == "true"
 		}
