@@ -38,6 +38,8 @@ func (a *app) doctor() *cobra.Command {
 		Long: `Try what podbox does, in namespaces of its own that end with it, and tell what
 does not work and what to do about it. The exit status is 1 if something fails
 without which podbox cannot work.`,
+		Example: `  sudo podbox doctor
+  sudo podbox doctor -o json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			t, err := out.Parse()

@@ -13,6 +13,7 @@ func (a *app) exists() *cobra.Command {
 	return &cobra.Command{
 		Use:               "exists POD",
 		Short:             "Tell by the exit status whether a pod exists: 0 or 1",
+		Example:           `  podbox exists web || podbox create web`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.pods(1),
 		RunE: func(_ *cobra.Command, args []string) error {

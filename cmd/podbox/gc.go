@@ -17,7 +17,8 @@ func (a *app) gc() *cobra.Command {
 names and addresses of pods that are gone, pause processes that no record knows,
 containers that were to be removed at their end, images whose fetching was cut short.
 Pods in any other state are left alone.`,
-		Args: cobra.NoArgs,
+		Example: `  podbox gc`,
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			rt, err := a.Runtime()
 			if err != nil {

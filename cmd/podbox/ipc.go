@@ -15,7 +15,9 @@ func (a *app) ipc() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ipc [flags] POD",
 		Short: "Show the System V and POSIX IPC objects that a pod holds",
-		Args:  cobra.ExactArgs(1),
+		Example: `  podbox ipc web
+  podbox ipc -o json web`,
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			t, err := out.Parse()
 			if err != nil {

@@ -19,6 +19,8 @@ func (a *app) kill() *cobra.Command {
 		Long: `Send a signal to all programs in pods. The pause processes are spared: addresses,
 namespaces and what is in them stay. With -c, to the first process of a container,
 which is restarted if its policy says so.`,
+		Example: `  podbox kill web
+  podbox kill -s HUP -c proxy web`,
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: a.pods(0),
 		RunE: func(cmd *cobra.Command, args []string) error {

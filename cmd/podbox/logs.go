@@ -144,6 +144,8 @@ func (a *app) attach() *cobra.Command {
 connected if it was started with -i. The detach keys, ctrl-p ctrl-q by default, end
 the connection and leave the container running, if it has a terminal; so does
 ctrl-c if it has none. The exit status is the container's own.`,
+		Example: `  podbox attach -c shell web
+  podbox attach --detach-keys ctrl-q -c shell web`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.pods(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -28,6 +28,7 @@ func hookCommand(root, id string) ([]string, error) {
 func (a *app) ociHook() *cobra.Command {
 	return &cobra.Command{
 		Use:    "oci-hook POD",
+		Short:  "Bring a container of another OCI runtime into a pod",
 		Hidden: true,
 		Args:   cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -13,6 +13,8 @@ func (a *app) pause() *cobra.Command {
 		Short: "Stop all programs in pods where they are, until unpause",
 		Long: `Stop all programs in pods where they are, at one moment, by their cgroup. Nothing
 can be started in a pod that is paused. With -c only a container is stopped.`,
+		Example: `  podbox pause web
+  podbox pause -c db web`,
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: a.pods(0),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -31,6 +33,7 @@ func (a *app) unpause() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:               "unpause [flags] POD...",
 		Short:             "Let paused pods go on",
+		Example:           `  podbox unpause web`,
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: a.pods(0),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -11,9 +11,10 @@ import (
 
 func (a *app) prune() *cobra.Command {
 	return &cobra.Command{
-		Use:   "prune",
-		Short: "Remove all stopped pods and print their IDs",
-		Args:  cobra.NoArgs,
+		Use:     "prune",
+		Short:   "Remove all stopped pods and print their IDs",
+		Example: `  podbox prune`,
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			rt, err := a.Runtime()
 			if err != nil {

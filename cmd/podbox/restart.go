@@ -16,6 +16,8 @@ func (a *app) restart() *cobra.Command {
 		Short: "Stop pods and start them again",
 		Long: `Stop pods, as podbox stop does, and start them again, as podbox start does. With -c
 only a container, which runs in the background afterwards; the pod notices nothing.`,
+		Example: `  podbox restart web
+  podbox restart -t 30 -c db web`,
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: a.pods(0),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -24,6 +24,10 @@ which programs run is left alone, unless --force ends them: by SIGTERM, and afte
 the grace period by SIGKILL. With --force a pod that does not exist is no error.
 
 With -c only a container is removed, with its log.`,
+		Example: `  podbox rm web db
+  podbox rm -f -t 3 web
+  podbox rm -c cache web
+  podbox rm -f -a`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if all && len(args) > 0 {
 				return errors.New("rm: want POD... or --all, not both")

@@ -19,6 +19,8 @@ they still hold; containers whose supervisor was killed get a new one. Nothing i
 done to a pod that runs.
 
 With -c a container that does not run is started, in the background.`,
+		Example: `  podbox start web
+  podbox start -c db web`,
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: a.pods(0),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -39,6 +39,8 @@ func (a *app) stats() *cobra.Command {
 		Long: `Show what pods and their containers use of CPU, memory, processes, disks and
 network: of all pods or of those named, every second until it is interrupted, or once
 with --no-stream. CPU is in percent of one CPU.`,
+		Example: `  podbox stats
+  podbox stats --no-stream -o json web`,
 		Args:              cobra.ArbitraryArgs,
 		ValidArgsFunction: a.pods(0),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -200,8 +202,10 @@ func (a *app) top() *cobra.Command {
 		out form.Choice
 	)
 	cmd := &cobra.Command{
-		Use:               "top [flags] POD",
-		Short:             "List the processes in a pod",
+		Use:   "top [flags] POD",
+		Short: "List the processes in a pod",
+		Example: `  podbox top web
+  podbox top -c db web`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.pods(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -24,6 +24,9 @@ namespaces. Record, name, address and volumes are kept: podbox start brings a po
 again, and with it the containers that ran in the background.
 
 With -c only a container is ended, and not restarted.`,
+		Example: `  podbox stop web
+  podbox stop -t 30 web db
+  podbox stop -c db web`,
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: a.pods(0),
 		RunE: func(cmd *cobra.Command, args []string) error {

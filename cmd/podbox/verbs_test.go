@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 
 	"github.com/podbox/podbox/cmd/internal/exit"
@@ -47,17 +49,70 @@ func TestVerbs(t *testing.T) {
 		t.Error("cobra prints errors of its own")
 	}
 	for _, cmd := range root.Commands() {
-		if cmd.Hidden {
-			continue
-		}
-		switch {
-		case cmd.Short == "" || strings.HasSuffix(cmd.Short, "."):
-			t.Errorf("%s: short help %q", cmd.Name(), cmd.Short)
-		case cmd.Args == nil:
-			t.Errorf("%s: takes any arguments", cmd.Name())
-		case cmd.GroupID == "":
+		if !cmd.Hidden && cmd.GroupID == "" {
 			t.Errorf("%s: in no group", cmd.Name())
 		}
+		testVerb(t, cmd)
+	}
+}
+
+func testVerb(t *testing.T, cmd *cobra.Command) {
+	if cmd.DisableFlagParsing { // the other program's: it has a test of its own
+		return
+	}
+	switch name := cmd.CommandPath(); {
+	case cmd.Short == "" || strings.HasSuffix(cmd.Short, "."):
+		t.Errorf("%s: short help %q", name, cmd.Short)
+	case cmd.Args == nil:
+		t.Errorf("%s: takes any arguments", name)
+	case !cmd.Hidden && !strings.HasPrefix(cmd.Example, "  "):
+		t.Errorf("%s: example %q", name, cmd.Example)
+	}
+	cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
+		if f.Usage == "" || strings.HasSuffix(f.Usage, ".") {
+			t.Errorf("%s: flag %s: help %q", cmd.CommandPath(), f.Name, f.Usage)
+		}
+	})
+	for _, c := range cmd.Commands() {
+		testVerb(t, c)
+	}
+}
+
+// TestExamples holds that the verbs and flags which examples have are there.
+func TestExamples(t *testing.T) {
+	seen := 0
+	var look func(*cobra.Command)
+	look = func(cmd *cobra.Command) {
+		for line := range strings.Lines(cmd.Example) {
+			_, line, ok := strings.Cut(line, "podbox ")
+			if !ok {
+				continue
+			}
+			line, _, _ = strings.Cut(line, " #")
+			for _, op := range []string{" | ", " || ", " && ", ")", " > ", " < "} {
+				line, _, _ = strings.Cut(line, op)
+			}
+			words := strings.Fields(line)
+			root := new(app).command(nil)
+			verb, rest, err := root.Find(words)
+			if err != nil || verb == root {
+				t.Errorf("%s: %s: %v", cmd.CommandPath(), line, err)
+				continue
+			}
+			if seen++; verb.DisableFlagParsing {
+				continue
+			}
+			if err := verb.ParseFlags(rest); err != nil {
+				t.Errorf("%s: %s: %v", cmd.CommandPath(), line, err)
+			}
+		}
+		for _, c := range cmd.Commands() {
+			look(c)
+		}
+	}
+	look(new(app).command(nil))
+	if seen < 50 {
+		t.Errorf("looked at %d only", seen)
 	}
 }
 

@@ -15,6 +15,8 @@ func (a *app) wait() *cobra.Command {
 		Short: "Wait until pods do not run any more",
 		Long: `Wait until pods do not run any more. With -c, until a container has ended and will
 not be restarted, and print its exit status; -1 if nobody knows.`,
+		Example: `  podbox wait web
+  podbox wait -c job web && echo done`,
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: a.pods(0),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -69,6 +69,7 @@ func (a *app) imageExists() *cobra.Command {
 	return &cobra.Command{
 		Use:               "exists IMAGE",
 		Short:             "Tell by the exit status whether an image is here: 0 or 1",
+		Example:           `  podbox image exists redis:8 || podbox image pull redis:8`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.images(1),
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -105,6 +106,7 @@ func (a *app) imageUntag() *cobra.Command {
 		Short: "Take names from images, which stay",
 		Long: `Take names from images. The images stay, even without a name; podbox image prune
 removes those.`,
+		Example:           `  podbox image untag registry.example/cache:v1`,
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: a.images(0),
 		RunE: func(cmd *cobra.Command, args []string) error {

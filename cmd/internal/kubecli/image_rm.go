@@ -23,6 +23,8 @@ func (a *app) imageRm() *cobra.Command {
 		Short:   "Remove images",
 		Long: `Remove images, or the name that is given if an image has others. An image that a
 container has is not removed.`,
+		Example: `  podbox image rm redis:8
+  podbox image rm --all`,
 		Args:              cobra.ArbitraryArgs,
 		ValidArgsFunction: a.images(0),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -76,6 +78,8 @@ func (a *app) imagePrune() *cobra.Command {
 		Short: "Remove images that have no name, and what killed commands have left",
 		Long: `Remove images that have no name and that no container has, layers that no image has,
 and what killed commands have left. On a terminal it asks first, unless --force is given.`,
+		Example: `  podbox image prune
+  podbox image prune --all --force`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			store, err := a.store()

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/podbox/podbox/cmd/internal/exit"
 	"github.com/podbox/podbox/image"
@@ -30,7 +31,14 @@ func TestVerbs(t *testing.T) {
 				t.Errorf("%s: short help %q", c.CommandPath(), c.Short)
 			case c.Args == nil:
 				t.Errorf("%s: takes any arguments", c.CommandPath())
+			case !strings.HasPrefix(c.Example, "  "):
+				t.Errorf("%s: example %q", c.CommandPath(), c.Example)
 			}
+			c.LocalFlags().VisitAll(func(f *pflag.Flag) {
+				if f.Usage == "" || strings.HasSuffix(f.Usage, ".") {
+					t.Errorf("%s: flag %s: help %q", c.CommandPath(), f.Name, f.Usage)
+				}
+			})
 			look(c)
 		}
 	}
