@@ -119,6 +119,7 @@ func (a *app) verbs() []verb {
 		{"doctor", "host", a.doctor},
 		{"version", "host", a.version},
 		{"completion", "host", a.completion},
+		{"manual", "host", a.manual},
 	}
 	return append(verbs, a.kube()...)
 }

@@ -71,7 +71,7 @@ func TestMain(m *testing.M) {
 }
 
 // unprivileged are the scripts that say something true without root.
-var unprivileged = []string{"completion", "kube", "nonroot", "version"}
+var unprivileged = []string{"completion", "kube", "manual", "nonroot", "version"}
 
 // TestScript runs ../../testdata/script/*.txtar, one script a verb. Each has a
 // network namespace to itself, which plays the host, and must leave nothing.

@@ -83,6 +83,7 @@ func (a *app) command() *cobra.Command {
 		c.Short = v.Short
 		cmd.AddCommand(c)
 	}
+	cmd.AddCommand(a.manual())
 	misuse.Explain(cmd)
 	return cmd
 }

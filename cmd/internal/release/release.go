@@ -2,9 +2,14 @@
 package release
 
 import (
+	"os"
 	"runtime"
 	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
 
+	"github.com/podbox/podbox/cmd/internal/manual"
 	"github.com/podbox/podbox/internal/pause"
 )
 
@@ -44,4 +49,16 @@ func Build() Info {
 		}
 	}
 	return v
+}
+
+// Manual returns what the manual pages of the program that runs say of its version. The
+// date is that of SOURCE_DATE_EPOCH, if that is set: see
+// https://reproducible-builds.org/specs/source-date-epoch.
+func Manual() manual.Options {
+	v := Build()
+	date, _, _ := strings.Cut(v.Date, "T")
+	if n, err := strconv.ParseInt(os.Getenv("SOURCE_DATE_EPOCH"), 10, 64); err == nil {
+		date = time.Unix(n, 0).UTC().Format(time.DateOnly)
+	}
+	return manual.Options{Version: v.Version, Date: date}
 }
