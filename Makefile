@@ -13,6 +13,8 @@ FUZZTIME ?= 10s
 BENCH ?= .
 BENCHTIME ?= 1s
 TESTFLAGS ?=
+KERNELS ?= 6.1 6.12
+FULL ?=
 
 VERSION ?= $(shell git describe --tags --match 'v*' --always --dirty 2>/dev/null)
 LDFLAGS := -s -w -X github.com/podbox/podbox/cmd/internal/release.version=$(VERSION)
@@ -74,6 +76,9 @@ race: ## Run every test with the race detector (needs a C compiler)
 test-net: ## Try pods' network with routers and machines outside, the long forms (asks sudo for root)
 	@$(ASK)
 	$(GO) test -count=1 -timeout 10m $(AS_ROOT) $(TESTFLAGS) ./internal/nettest -full
+.PHONY: test-vm
+test-vm: ## Run the tests in virtual machines (KERNELS='6.1 6.12', or a whole Debian's checks with FULL=1)
+	$(GO) run ./hack/testvm -kernels '$(KERNELS)' -pkgs '$(PKGS)' $(if $(FULL),-full) $(TESTFLAGS)
 
 .PHONY: fuzz
 fuzz: ## Fuzz each fuzz target for FUZZTIME (10s)
@@ -109,7 +114,7 @@ lint-module:
 
 lint-shell:
 	@if command -v shellcheck >/dev/null; then \
-		shellcheck .ci/run hack/*.sh && echo 'ok   shellcheck'; \
+		shellcheck .ci/run hack/*.sh hack/testvm/guest/*.sh && echo 'ok   shellcheck'; \
 	else echo '--   shellcheck is not installed'; fi
 
 # The same compiler gives the same bytes, another need not.
