@@ -131,6 +131,14 @@ lint-pause:
 		echo "ok   $$prog, $$arch, is what its source gives"; \
 	done; done
 
+SOAK ?= 1h
+SEED ?= 0
+
+.PHONY: soak
+soak: build ## Do everything to pods at random, for SOAK (1h), and look whether all holds (SEED=0; asks sudo for root)
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/soak ./hack/soak
+	$(if $(AS_ROOT),$(SUDO) env "PATH=$(PATH)" )bin/soak -podbox bin/podbox -for $(SOAK) -seed $(SEED)
+
 ##@ Measure
 
 .PHONY: bench

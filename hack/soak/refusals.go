@@ -1,0 +1,52 @@
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// refusals are what podbox may say when it fails: each is an answer to what somebody else
+// did meanwhile, or to something that cannot be. Whatever else it says is a fault.
+var refusals = compile(
+	// Somebody else was quicker.
+	`: no such pod`, `: no such container`, `: pod exists`, `: container exists`,
+	`pod is not running`, `container is not running`, `pod is paused`, `container is paused`, `container is running`,
+	`pod has running programs`, `the pod does not publish the port`,
+	`publishes it`, `listens on it`, `given twice`,
+	// Somebody was killed, at a moment at which he was needed.
+	`process is gone`, `/proc/[0-9]+/ns/[a-z]+: no such (file|process)`, `child ended before it executed`, `setns: no such process`,
+)
+
+func compile(texts ...string) (all []*regexp.Regexp) {
+	for _, text := range texts {
+		all = append(all, regexp.MustCompile(text))
+	}
+	return all
+}
+
+func expected(line string) bool {
+	line = strings.TrimSpace(line)
+	return line == "" || strings.HasPrefix(line, "hint:") || slices.ContainsFunc(refusals, func(r *regexp.Regexp) bool { return r.MatchString(line) })
+}
+
+var variable = regexp.MustCompile(`soak-\S+|[0-9a-f]{12,}|[0-9]+`)
+
+// noteText counts the forms of what podbox says.
+func (s *soak) noteText(text string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.texts[variable.ReplaceAllString(text, "_")]++
+}
+
+func (s *soak) printTexts() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, text := range slices.Sorted(maps.Keys(s.texts)) {
+		fmt.Printf("%6d  %s\n", s.texts[text], text)
+	}
+}

@@ -1,0 +1,362 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/podbox/podbox/netns"
+)
+
+// A soak is one run.
+type soak struct {
+	options
+	room, root, state, table string
+	others                   *netns.NS // who is beside the host
+	empty                    *world    // what must be again
+	began                    time.Time
+	history                  history
+	running                  commands
+	rests                    int
+
+	// What has happened since the last rest: which of the invariants hold without
+	// somebody's help depends on it.
+	flushed, killedPodbox, killedPause, pruned atomic.Int64
+	generation                                 atomic.Int64 // of all of these, and of killed programs
+
+	mu     sync.Mutex
+	faults []string // that a worker has met
+	texts  map[string]int
+}
+
+func newSoak(o options) (*soak, error) {
+	room := os.Getenv(roomVariable)
+	s := &soak{options: o, room: room, root: filepath.Join(room, "run"), state: filepath.Join(room, "state"), began: time.Now(), texts: make(map[string]int)}
+	s.table = "podbox-" + rootHash(s.root)
+	var err error
+	if err = command("ip", "link", "set", "lo", "up"); err != nil {
+		return s, err
+	}
+	if s.others, err = beside(); err != nil {
+		return s, err
+	}
+	return s, os.Setenv("TMPDIR", filepath.Join(room, "tmp"))
+}
+
+// stepsPerRest is how many steps each worker does between two rests.
+const stepsPerRest = 10
+
+func (s *soak) run(ctx context.Context) error {
+	fmt.Printf("soak: seed %d, %d workers, %s\n", s.seed, s.procs, s.length)
+	// The first pod makes what stays: directories, kernel modules' sysctls.
+	for _, args := range [][]string{{"create", "first"}, {"rm", "-f", "first"}} {
+		if r := s.podbox(nil, args...); r.code != 0 {
+			return fmt.Errorf("%s: %s", r.line(), r.stderr)
+		}
+	}
+	time.Sleep(200 * time.Millisecond)
+	var err error
+	if s.empty, err = s.look(); err != nil {
+		return err
+	}
+	workers := make([]*worker, s.procs)
+	for i := range workers {
+		workers[i] = newWorker(s, i)
+	}
+	chance := rand.New(rand.NewPCG(s.seed, 1<<32))
+	for time.Since(s.began) < s.length && ctx.Err() == nil {
+		var wg sync.WaitGroup
+		for _, w := range workers {
+			wg.Go(func() {
+				for range stepsPerRest {
+					w.step()
+				}
+			})
+		}
+		wg.Wait()
+		s.rests++
+		if err := s.rest(ctx, workers, chance); err != nil {
+			return fmt.Errorf("at rest %d: %w", s.rests, err)
+		}
+		if s.rests%50 == 0 {
+			s.progress()
+		}
+	}
+	if err := s.end(workers); err != nil {
+		return fmt.Errorf("at the end: %w", err)
+	}
+	s.progress()
+	if s.survey {
+		s.printTexts()
+	}
+	fmt.Println("soak: ok")
+	return nil
+}
+
+func (s *soak) progress() {
+	fmt.Printf("soak: %s: %d steps, %d rests, %d podbox killed\n", time.Since(s.began).Round(time.Second), s.history.count(), s.rests, s.history.killed())
+}
+
+// fault notes what a worker has met. The run ends at the next rest.
+func (s *soak) fault(format string, args ...any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.faults = append(s.faults, fmt.Sprintf(format, args...))
+}
+
+// settleTime bounds what may take a moment after everybody has stopped: a supervisor that is
+// started again, the kernel that frees.
+const settleTime = 15 * time.Second
+
+// rest looks at the world while nobody works.
+func (s *soak) rest(ctx context.Context, workers []*worker, chance *rand.Rand) error {
+	if len(s.faults) > 0 {
+		return errors.New(strings.Join(s.faults, "\n"))
+	}
+	flushed, killed, pauses := s.flushed.Swap(0) > 0, s.killedPodbox.Swap(0) > 0, s.killedPause.Swap(0) > 0
+	swept := s.podbox(nil, "gc")
+	if swept.code != 0 {
+		return fmt.Errorf("podbox gc: %s", swept.stderr)
+	}
+	if !killed && !pauses && swept.stdout != "" {
+		return fmt.Errorf("podbox gc has found something, and nobody was killed:\n%s", swept.stdout)
+	}
+	if flushed || killed || pauses {
+		// The kernel takes a moment to remove the link of a pod whose pause was killed.
+		if _, err := s.hold(invariants); err != nil {
+			return err
+		}
+		if r := s.podbox(nil, "network", "reload"); r.code != 0 {
+			return fmt.Errorf("podbox network reload: %s", r.stderr)
+		}
+	}
+	w, err := s.hold(invariants, afterReload)
+	if err != nil {
+		return err
+	}
+	if err := s.owned(w, workers); err != nil {
+		return err
+	}
+	if err := s.reachable(w, chance); err != nil {
+		return err
+	}
+	switch {
+	case s.rests%12 == 0:
+		return s.clear(workers)
+	case s.rests%3 == 0:
+		return s.heal(w, workers)
+	}
+	return nil
+}
+
+// hold waits until all invariants hold, or says which do not.
+func (s *soak) hold(lists ...[]invariant) (*world, error) {
+	var bad []string
+	for deadline := time.Now().Add(settleTime); ; time.Sleep(100 * time.Millisecond) {
+		w, err := s.look()
+		if err != nil {
+			return nil, err
+		}
+		bad = nil
+		for _, i := range slices.Concat(lists...) {
+			for _, text := range i.broken(s, w) {
+				bad = append(bad, fmt.Sprintf("%s: %s (%s)", i.name, text, i.reason))
+			}
+		}
+		if len(bad) == 0 {
+			return w, nil
+		}
+		if time.Now().After(deadline) {
+			return nil, errors.New(strings.Join(bad, "\n"))
+		}
+	}
+}
+
+// owned compares with what the workers know of the pods that nobody else changes.
+func (s *soak) owned(w *world, workers []*worker) error {
+	pruned := s.pruned.Swap(0) > 0
+	for _, worker := range workers {
+		for name, known := range worker.mine {
+			id, has := w.names[name]
+			switch {
+			case known.sure && known.id != "" && id != known.id && (has || !pruned):
+				return fmt.Errorf("pod %q was %.12s, and is %.12q", name, known.id, id)
+			case known.sure && known.id == "" && has:
+				return fmt.Errorf("pod %q was removed, and is there: %.12s", name, id)
+			case known.sure && known.ip != "" && has && w.pods[id].IP != known.ip:
+				return fmt.Errorf("pod %q had %s, and has %s", name, known.ip, w.pods[id].IP)
+			}
+			known.id, known.ip, known.sure = id, w.pods[id].IP, true
+		}
+	}
+	return nil
+}
+
+// reachable asks by each published port who is there: from the host by all its addresses, and
+// from beside it. And what is not published must not be reached.
+func (s *soak) reachable(w *world, chance *rand.Rand) error {
+	serves := make(map[string]bool)
+	for _, c := range w.containers {
+		if c.Name == serverName && c.State == "running" {
+			serves[c.Pod] = true
+		}
+	}
+	taken := make(map[int]bool)
+	for id, p := range w.pods {
+		for _, port := range p.Ports {
+			port = port.WithDefaults()
+			for i := range port.Count {
+				taken[int(port.HostPort+i)] = true
+			}
+			claimed := !slices.ContainsFunc(claimsOf(port), func(c string) bool { return w.claims[c] != id })
+			if p.State != "running" || !serves[id] || !claimed {
+				continue
+			}
+			port.HostPort += uint16(chance.IntN(int(port.Count)))
+			if err := s.answers(p, port); err != nil {
+				return err
+			}
+		}
+	}
+	for range 2 {
+		port := uint16(firstHostPort + chance.IntN(hostPorts))
+		if taken[int(port)] {
+			continue
+		}
+		for _, at := range []string{hostIP, "127.0.0.1"} {
+			if name, err := ask("tcp", netip.AddrPortFrom(netip.MustParseAddr(at), port), time.Second); err == nil {
+				return fmt.Errorf("%q answers at %s:%d, which nobody publishes", name, at, port)
+			}
+		}
+	}
+	return s.guarded(w)
+}
+
+// answers asks by one port. A server that was killed a moment ago has some seconds to be
+// back.
+func (s *soak) answers(p pod, port netns.Port) error {
+	type way struct {
+		from string // where the question comes from
+		to   string
+	}
+	ways := []way{{"host", "127.0.0.1"}, {"host", hostIP}, {"outside", hostIP}, {"host", hostIP6}, {"outside", hostIP6}}
+	for _, way := range ways {
+		to := netip.MustParseAddr(way.to)
+		at := port.HostIP
+		if at.IsValid() && at.Is4() != to.Is4() || at.IsValid() && !at.IsUnspecified() && at != to {
+			continue
+		}
+		protocol := string(port.Protocol)
+		var name string
+		var err error
+		for deadline := time.Now().Add(settleTime); ; time.Sleep(200 * time.Millisecond) {
+			question := func() error {
+				name, err = ask(protocol, netip.AddrPortFrom(to, port.HostPort), time.Second)
+				return nil
+			}
+			if way.from == "host" {
+				_ = question()
+			} else if derr := s.others.Do(question); derr != nil {
+				return derr
+			}
+			if err == nil || time.Now().After(deadline) {
+				break
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("pod %q by port %s, from the %s at %s: %w", p.Name, port, way.from, way.to, err)
+		}
+		if name != p.Name {
+			return fmt.Errorf("by port %s, from the %s at %s, pod %q answers, not %q", port, way.from, way.to, name, p.Name)
+		}
+	}
+	return nil
+}
+
+// guarded makes sure that the host does not forward to pods what is not published.
+func (s *soak) guarded(w *world) error {
+	if !strings.Contains(w.ruleset, "table inet "+s.table+" ") {
+		return nil
+	}
+	for _, p := range w.pods {
+		if p.State != "running" || p.IP == "" {
+			continue
+		}
+		for _, a := range []string{p.IP, p.IP6} {
+			var name string
+			var err error
+			derr := s.others.Do(func() error {
+				name, err = ask("tcp", netip.AddrPortFrom(netip.MustParseAddr(a), servedPort), 50*time.Millisecond)
+				return nil
+			})
+			if derr != nil {
+				return derr
+			}
+			if err == nil {
+				return fmt.Errorf("from outside %s answers at %s: the host is a router", name, a)
+			}
+		}
+		break // one will do
+	}
+	return nil
+}
+
+// heal starts all pods: each runs then, and has the address that it had.
+func (s *soak) heal(before *world, workers []*worker) error {
+	for id := range before.pods {
+		if r := s.podbox(nil, "start", id); r.code != 0 {
+			return fmt.Errorf("podbox start %.12s: %s", id, r.stderr)
+		}
+		if p := s.pod(id); p != nil && p.State == "paused" {
+			if r := s.podbox(nil, "unpause", id); r.code != 0 {
+				return fmt.Errorf("podbox unpause %.12s: %s", id, r.stderr)
+			}
+		}
+	}
+	w, err := s.hold(invariants, afterReload)
+	if err != nil {
+		return fmt.Errorf("after podbox start of all: %w", err)
+	}
+	for id, p := range before.pods {
+		now := w.pods[id]
+		if now.State != "running" || now.IP != p.IP || now.IP6 != p.IP6 {
+			return fmt.Errorf("pod %q had %s, was started, and is %s with %s: %s", p.Name, p.IP, now.State, now.IP, now.Error)
+		}
+	}
+	return s.owned(w, workers)
+}
+
+// clear removes all pods, and compares the world with what it was.
+func (s *soak) clear(workers []*worker) error {
+	if r := s.podbox(nil, "rm", "-f", "-t", "0", "-a"); r.code != 0 {
+		return fmt.Errorf("podbox rm -f -a: %s", r.stderr)
+	}
+	for _, w := range workers {
+		w.forget()
+	}
+	if _, err := s.hold(invariants, whenEmpty); err != nil {
+		return fmt.Errorf("after podbox rm -f -a: %w", err)
+	}
+	if r := s.podbox(nil, "gc"); r.code != 0 || r.stdout != "" {
+		return fmt.Errorf("podbox gc of an empty world: %s%s", r.stdout, r.stderr)
+	}
+	return nil
+}
+
+func (s *soak) end(workers []*worker) error {
+	if r := s.podbox(nil, "gc"); r.code != 0 {
+		return fmt.Errorf("podbox gc: %s", r.stderr)
+	}
+	return s.clear(workers)
+}

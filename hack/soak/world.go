@@ -1,0 +1,391 @@
+//go:build linux
+
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/podbox/podbox/netns"
+)
+
+// A world is all that pods can have changed, as it is found by others than podbox: in /proc
+// and /sys, by ip(8) and nft(8), and in files. Only pods is what podbox says itself.
+type world struct {
+	pods       map[string]pod // by ID
+	containers []container
+	records    map[string]record // by ID
+
+	pauses      map[string][]int // by the ID in their command lines
+	supervisors map[string][]int
+	guardians   map[string][]int
+	others      []process // neither of these, nor ours
+
+	links     []string // all of the host
+	podLinks  map[string]bool
+	routes    map[string]string // destination to link, of links of pods
+	elements  map[string]string // of the maps in nftables: key to value
+	ruleset   string
+	network   string // addresses, routes, rules, neighbours: all, as text
+	sysctls   string
+	mounts    string
+	groups    []string
+	shm       []string
+	ipcs      string
+	names     map[string]string // to IDs
+	leases    map[string]string
+	claims    map[string]string // "tcp-8080/all" to IDs
+	files     []string          // below the root, for an empty world
+	stateDirs []string
+}
+
+// A pod is one as podbox ls tells.
+type pod struct {
+	ID, Name, State, Error, IP, IP6, Link, Network string
+	Ports                                          []netns.Port
+	PausePID                                       int
+}
+
+// runs reports whether all of the pod is there.
+func (p pod) runs() bool { return p.State == "running" || p.State == "paused" }
+
+type container struct {
+	ID, Name, Pod, State string
+	PID                  int
+	Background           bool
+}
+
+// A record is what is relied on of a pod's record.json.
+type record struct {
+	State      string
+	Namespaces map[string]struct{ Inode uint64 }
+	Spec       struct {
+		Name    string
+		Network struct{ Mode string }
+		Ports   []netns.Port
+	}
+	Address netns.Address
+}
+
+type process struct {
+	pid   int
+	state string
+	ppid  int
+	args  string
+	net   uint64 // inodes of namespaces
+	ipc   uint64
+	own   bool // its network namespace is the host's
+	fds   int
+}
+
+// look looks at the world.
+func (s *soak) look() (*world, error) {
+	w := &world{}
+	if err := s.lookPods(w); err != nil {
+		return nil, err
+	}
+	if err := s.lookFiles(w); err != nil {
+		return nil, err
+	}
+	if err := s.lookProcesses(w); err != nil {
+		return nil, err
+	}
+	if err := lookNetwork(w); err != nil {
+		return nil, err
+	}
+	if err := s.lookRules(w); err != nil {
+		return nil, err
+	}
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	w.mounts = string(mounts)
+	w.groups = groups(s.root)
+	if err := filepath.WalkDir("/dev/shm", func(path string, _ fs.DirEntry, err error) error {
+		w.shm = append(w.shm, path)
+		return err
+	}); err != nil {
+		return nil, err
+	}
+	for _, name := range []string{"msg", "sem", "shm"} {
+		b, err := os.ReadFile("/proc/sysvipc/" + name)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		w.ipcs += string(b)
+	}
+	for _, name := range []string{"ipv4/conf/all/forwarding", "ipv6/conf/all/forwarding", "ipv4/conf/" + uplink + "/forwarding", "ipv6/conf/" + uplink + "/force_forwarding", "ipv4/conf/" + uplink + "/route_localnet"} {
+		b, err := os.ReadFile("/proc/sys/net/" + name)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		w.sysctls += name + " " + string(b)
+	}
+	return w, nil
+}
+
+// lookPods asks podbox.
+func (s *soak) lookPods(w *world) error {
+	var pods []pod
+	if err := s.ask(&pods, "ls", "-o", "json"); err != nil {
+		return err
+	}
+	w.pods = make(map[string]pod)
+	for _, p := range pods {
+		w.pods[p.ID] = p
+	}
+	return s.ask(&w.containers, "ps", "-a", "-o", "json")
+}
+
+// pod looks at one pod, if it is there.
+func (s *soak) pod(ref string) *pod {
+	p := new(pod)
+	if err := s.ask(p, "inspect", ref); err != nil {
+		return nil
+	}
+	return p
+}
+
+// ask runs podbox and reads the JSON that it prints.
+func (s *soak) ask(v any, args ...string) error {
+	r := s.podbox(observer, args...)
+	if r.code != 0 {
+		return fmt.Errorf("%s: %s", r.line(), r.stderr)
+	}
+	if err := json.Unmarshal([]byte(r.stdout), v); err != nil {
+		return fmt.Errorf("%s: %w", r.line(), err)
+	}
+	return nil
+}
+
+// lookFiles reads what is below the root directory and the state directory.
+func (s *soak) lookFiles(w *world) error {
+	w.records = make(map[string]record)
+	w.names, w.leases, w.claims = make(map[string]string), make(map[string]string), make(map[string]string)
+	ids, err := os.ReadDir(filepath.Join(s.root, "pods"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, id := range ids {
+		var r record
+		b, err := os.ReadFile(filepath.Join(s.root, "pods", id.Name(), "record.json"))
+		if err == nil {
+			err = json.Unmarshal(b, &r)
+		}
+		if err != nil {
+			r.State = "unreadable: " + err.Error()
+		}
+		w.records[id.Name()] = r
+	}
+	for kind, m := range map[string]map[string]string{"names": w.names, "leases": w.leases, "ports": w.claims} {
+		dir := filepath.Join(s.root, kind)
+		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil
+			}
+			if err != nil || d.Type()&fs.ModeSymlink == 0 {
+				return err
+			}
+			m[strings.TrimPrefix(path, dir+"/")], err = os.Readlink(path)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	for _, top := range []string{s.root, s.state} {
+		err := filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil
+			}
+			// The log of events, and the cursors of the ranges, are for ever.
+			if err == nil && !d.IsDir() && d.Name() != "events" && !strings.HasPrefix(d.Name(), "next-") {
+				w.files = append(w.files, path)
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	dirs, err := os.ReadDir(filepath.Join(s.state, "pods"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, d := range dirs {
+		w.stateDirs = append(w.stateDirs, d.Name())
+	}
+	return nil
+}
+
+// lookProcesses sorts the processes of the room by what they are to podbox.
+func (s *soak) lookProcesses(w *world) error {
+	w.pauses, w.supervisors, w.guardians = make(map[string][]int), make(map[string][]int), make(map[string][]int)
+	all, err := processes()
+	if err != nil {
+		return err
+	}
+	for _, p := range all {
+		words := strings.Split(strings.TrimSuffix(p.args, "\x00"), "\x00")
+		n := len(words)
+		switch {
+		case p.pid == 1 || p.pid == os.Getpid():
+		case strings.HasPrefix(words[0], "pause: ") && words[n-1] == s.root:
+			w.pauses[words[n-2]] = append(w.pauses[words[n-2]], p.pid)
+		case words[0] == "podbox-guardian" && n >= 3 && words[n-3] == s.root:
+			w.guardians[words[n-1]] = append(w.guardians[words[n-1]], p.pid)
+		case n >= 3 && words[1] == "supervise" && words[2] == s.root:
+			w.supervisors[words[n-1]] = append(w.supervisors[words[n-1]], p.pid)
+		default:
+			w.others = append(w.others, p)
+		}
+	}
+	return nil
+}
+
+// processes returns all processes of the room but those that end while we look.
+func processes() ([]process, error) {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil, err
+	}
+	host, err := inode(os.Getpid(), "net")
+	if err != nil {
+		return nil, err
+	}
+	var ps []process
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		stat, err := os.ReadFile("/proc/" + e.Name() + "/stat")
+		if err != nil {
+			continue
+		}
+		fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
+		args, err := os.ReadFile("/proc/" + e.Name() + "/cmdline")
+		if err != nil || len(fields) < 2 {
+			continue
+		}
+		p := process{pid: pid, state: fields[0], args: string(args)}
+		p.ppid, _ = strconv.Atoi(fields[1])
+		p.net, _ = inode(pid, "net")
+		p.ipc, _ = inode(pid, "ipc")
+		p.own = p.net == host
+		fds, _ := os.ReadDir("/proc/" + e.Name() + "/fd")
+		p.fds = len(fds)
+		ps = append(ps, p)
+	}
+	return ps, nil
+}
+
+func inode(pid int, kind string) (uint64, error) {
+	var st unix.Stat_t
+	err := unix.Stat(fmt.Sprintf("/proc/%d/ns/%s", pid, kind), &st)
+	return st.Ino, err
+}
+
+// lookNetwork looks at links, addresses, routes and neighbours.
+func lookNetwork(w *world) error {
+	links, err := output("ip", "-o", "link")
+	if err != nil {
+		return err
+	}
+	w.podLinks, w.routes = make(map[string]bool), make(map[string]string)
+	for line := range strings.Lines(links) {
+		words := strings.Fields(line)
+		if len(words) < 2 {
+			continue
+		}
+		name, _, _ := strings.Cut(strings.TrimSuffix(words[1], ":"), "@")
+		w.links = append(w.links, name)
+		if strings.HasPrefix(name, "pbx") {
+			w.podLinks[name] = true
+		}
+	}
+	slices.Sort(w.links)
+	for _, family := range []string{"-4", "-6"} {
+		for _, words := range []string{"addr", "route show table all", "rule", "neigh show nud permanent"} {
+			text, err := output("ip", append([]string{"-o", family}, strings.Fields(words)...)...)
+			if err != nil {
+				return err
+			}
+			for line := range strings.Lines(text) {
+				f := strings.Fields(line)
+				if i := slices.Index(f, "dev"); words != "rule" && i > 0 && i+1 < len(f) && strings.HasPrefix(f[i+1], "pbx") && !strings.Contains(line, " table ") && strings.HasPrefix(words, "route") {
+					w.routes[f[0]] = f[i+1]
+				}
+				w.network += line
+			}
+		}
+	}
+	return nil
+}
+
+func output(name string, args ...string) (string, error) {
+	out, err := exec.Command(name, args...).Output()
+	if err != nil {
+		return "", fmt.Errorf("%s %s: %w", name, strings.Join(args, " "), err)
+	}
+	return string(out), nil
+}
+
+// lookRules reads the maps of the table that tell what is published.
+func (s *soak) lookRules(w *world) error {
+	var err error
+	if w.ruleset, err = output("nft", "list", "ruleset"); err != nil {
+		return err
+	}
+	w.elements = make(map[string]string)
+	if !strings.Contains(w.ruleset, "table inet "+s.table+" ") {
+		return nil
+	}
+	for _, set := range []string{"any4", "any6", "one4", "one6", "range4", "range6"} {
+		text, err := output("nft", "list", "map", "inet", s.table, set)
+		if err != nil {
+			return err
+		}
+		_, list, found := strings.Cut(text, "elements = {")
+		if !found {
+			continue
+		}
+		list, _, _ = strings.Cut(list, "}")
+		for e := range strings.SplitSeq(list, ",") {
+			key, value, _ := strings.Cut(strings.Join(strings.Fields(e), " "), " : ")
+			w.elements[set+" "+key] = value
+		}
+	}
+	return nil
+}
+
+// groups returns the cgroups of a root directory, outer ones first.
+func groups(root string) []string {
+	name := "podbox-" + rootHash(root)
+	var found []string
+	_ = filepath.WalkDir("/sys/fs/cgroup", func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() && (d.Name() == name || strings.Contains(path, "/"+name+"/")) {
+			found = append(found, path)
+		}
+		return nil
+	})
+	return found
+}
+
+// rootHash is how podbox tells its installations apart where names must be short.
+func rootHash(root string) string {
+	sum := sha256.Sum256([]byte(root))
+	return fmt.Sprintf("%x", sum[:4])
+}
