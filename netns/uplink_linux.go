@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"slices"
-	"strings"
 
 	"github.com/google/nftables"
 	"golang.org/x/sys/unix"
@@ -56,7 +55,7 @@ func findUplinks(conf, name string, known []string) ([]string, error) {
 	for _, l := range links {
 		link := l.Name()
 		switch {
-		case link == "all" || link == "default" || link == "lo" || strings.HasPrefix(link, linkPrefix):
+		case link == "all" || link == "default" || link == "lo" || isPods(link):
 		case !on(conf+link+"/"+name) || slices.Contains(known, link):
 			found = append(found, link)
 		}

@@ -152,6 +152,9 @@ func (b *build) upPlan(take ...steps.Step) []steps.Step {
 	if spec.owns(Net) {
 		plan = append(plan, b.wireStep())
 	}
+	if spec.Bandwidth != (netns.Bandwidth{}) {
+		plan = append(plan, b.limitLinkStep())
+	}
 	if len(spec.Ports) > 0 {
 		plan = append(plan, b.publishStep())
 	}
@@ -362,7 +365,7 @@ func (rt *Runtime) disconnect(rec *record) error {
 	if wait != nil {
 		rt.background.Go(wait)
 	}
-	return err
+	return errors.Join(err, rt.removeShaper(rec))
 }
 
 func (b *build) startPause(ctx context.Context) error {

@@ -15,7 +15,7 @@ import (
 // An Event says that something has happened to a pod, or to a container of one.
 type Event struct {
 	Time time.Time `json:"time"`
-	// Action of a pod: create, start, stop, pause, unpause, remove. Of a container:
+	// Action of a pod: create, start, stop, pause, unpause, publish, unpublish, update, remove. Of a container:
 	// start, which comes again with each restart, die and remove.
 	Action    string `json:"action"`
 	Pod       string `json:"pod"` // the ID

@@ -50,6 +50,7 @@ var trials = []trial{
 	}},
 	{"publish", "publish", func(t *testing.T, rt *Runtime) { create(t, rt, trialSpec) }},
 	{"unpublish", "unpublish", func(t *testing.T, rt *Runtime) { create(t, rt, trialSpec) }},
+	{"update", "update", func(t *testing.T, rt *Runtime) { create(t, rt, trialSpec) }},
 }
 
 func do1(t *testing.T, rt *Runtime, verb string) {
@@ -102,6 +103,11 @@ func failStep(t *testing.T, tt trial, n int) (last bool) {
 	if tt.verb == "publish" { // as if it had not been tried
 		if s, err := rt.Open("p"); err != nil || len(info(t, s).Ports) != len(trialSpec.Ports) {
 			t.Errorf("after a fault in %s the record has other ports", at)
+		}
+	}
+	if tt.verb == "update" {
+		if s, err := rt.Open("p"); err != nil || info(t, s).Bandwidth != trialSpec.Bandwidth {
+			t.Errorf("after a fault in %s the record has another bandwidth", at)
 		}
 	}
 	if !errors.Is(err, errInjected) || !strings.Contains(err.Error(), "step "+at) {

@@ -33,12 +33,14 @@ type Info struct {
 	IP6         string            `json:"ip6,omitempty"`
 	MAC         string            `json:"mac,omitempty"`
 	// Link is the host's end of the pod's veth pair.
-	Link    string            `json:"link,omitempty"`
-	Ports   []netns.Port      `json:"ports,omitempty"`
-	ShmSize int64             `json:"shmSize,omitempty"` // bytes
-	Sysctls map[string]string `json:"sysctls,omitempty"`
-	DNS     DNS               `json:"dns,omitzero"`
-	Hosts   []Host            `json:"hosts,omitempty"`
+	Link  string       `json:"link,omitempty"`
+	Ports []netns.Port `json:"ports,omitempty"`
+	// Bandwidth is that of the link, in bits a second.
+	Bandwidth netns.Bandwidth   `json:"bandwidth,omitzero"`
+	ShmSize   int64             `json:"shmSize,omitempty"` // bytes
+	Sysctls   map[string]string `json:"sysctls,omitempty"`
+	DNS       DNS               `json:"dns,omitzero"`
+	Hosts     []Host            `json:"hosts,omitempty"`
 	// Volumes are the pod's, without the contents of files.
 	Volumes []volumes.Volume `json:"volumes,omitempty"`
 	Limits  Limits           `json:"limits,omitzero"`
@@ -57,7 +59,7 @@ func (rt *Runtime) info(rec *record, l *look) *Info {
 		ID: rec.ID, Name: rec.Spec.Name, Created: rec.Created, Error: rec.Error,
 		Hostname: rec.Spec.hostname(), Domain: rec.Spec.Domain, Labels: rec.Spec.Labels, Annotations: rec.Spec.Annotations, Share: rec.Spec.Share,
 		Network: rec.Spec.Network.String(), MAC: rec.Address.MAC,
-		Ports: rec.Spec.Ports, ShmSize: rec.Spec.ShmSize, Sysctls: rec.Spec.Sysctls, DNS: rec.Spec.DNS, Hosts: rec.Spec.Hosts,
+		Ports: rec.Spec.Ports, Bandwidth: rec.Spec.Bandwidth, ShmSize: rec.Spec.ShmSize, Sysctls: rec.Spec.Sysctls, DNS: rec.Spec.DNS, Hosts: rec.Spec.Hosts,
 		Volumes: withoutContents(rec.Spec.Volumes), Limits: rec.Spec.Limits,
 		Cgroup: parentGroup(rt.root) + "/" + rec.ID, Dir: rt.podDir(rec.ID),
 	}

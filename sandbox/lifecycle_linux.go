@@ -65,6 +65,9 @@ func (b *build) startPlan() ([]steps.Step, error) {
 		}
 		b.pause = &newborn{identity: rec.Pause, pidfd: pidfd, gate: nil}
 		plan = append(plan, b.rewireStep())
+		if rec.Spec.Bandwidth != (netns.Bandwidth{}) {
+			plan = append(plan, b.limitLinkStep())
+		}
 		if len(rec.Spec.Ports) > 0 {
 			plan = append(plan, b.publishStep())
 		}
@@ -97,6 +100,9 @@ func (b *build) healPlan() []steps.Step {
 	anew := func(n Namespace) bool { return b.rec.Spec.owns(n) && !slices.Contains(b.joined, n) }
 	if anew(Net) || b.rec.wired() && !netns.Connected(b.rec.link()) {
 		plan = append(plan, b.wireStep())
+	}
+	if b.rec.Spec.Bandwidth != (netns.Bandwidth{}) {
+		plan = append(plan, b.limitLinkStep())
 	}
 	if len(b.rec.Spec.Ports) > 0 {
 		plan = append(plan, b.publishStep())

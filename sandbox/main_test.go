@@ -62,8 +62,10 @@ func do(words []string) int {
 var verbs = map[string]func(context.Context, *Runtime, string) error{
 	"create": func(ctx context.Context, rt *Runtime, name string) error {
 		spec := Spec{Name: name}
-		if name == trialSpec.Name {
-			spec = trialSpec
+		for _, s := range []Spec{trialSpec, shapedSpec} {
+			if name == s.Name {
+				spec = s
+			}
 		}
 		_, err := rt.Create(ctx, spec)
 		return err
@@ -73,6 +75,9 @@ var verbs = map[string]func(context.Context, *Runtime, string) error{
 	},
 	"unpublish": func(ctx context.Context, rt *Runtime, name string) error {
 		return with(rt, name, func(s *Sandbox) error { return s.Unpublish(ctx, trialSpec.Ports[:2]...) })
+	},
+	"update": func(ctx context.Context, rt *Runtime, name string) error {
+		return with(rt, name, func(s *Sandbox) error { return s.Update(ctx, trialChange) })
 	},
 	"start": func(ctx context.Context, rt *Runtime, name string) error {
 		return with(rt, name, func(s *Sandbox) error { return s.Start(ctx) })
@@ -92,8 +97,13 @@ var (
 		{HostPort: 8080, Port: 80, Protocol: netns.TCP, Count: 1},
 		{HostPort: 7000, Port: 7000, Protocol: netns.UDP, Count: 10},
 		{Port: 81, Protocol: netns.TCP, Count: 1},
-	}}
-	trialPort = netns.Port{HostPort: 9090, Port: 90}
+	}, Bandwidth: netns.Bandwidth{Ingress: 1e9}}
+	shapedSpec  = Spec{Name: "shaped", Bandwidth: netns.Bandwidth{Egress: 1e9}}
+	trialPort   = netns.Port{HostPort: 9090, Port: 90}
+	trialChange = Change{
+		Labels:    map[string]*string{"a": new(string)},
+		Bandwidth: &netns.Bandwidth{Egress: 1e6},
+	}
 )
 
 func with(rt *Runtime, name string, f func(*Sandbox) error) error {

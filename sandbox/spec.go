@@ -70,7 +70,8 @@ type Spec struct {
 	// Ports are those of the host at which ports of the pod are reached. They need
 	// network pod, and can be changed later: see Sandbox.Publish.
 	Ports []netns.Port `json:"ports,omitempty"`
-	// Bandwidth limits what passes the pod's link.
+	// Bandwidth limits what passes the pod's link. It needs network pod, and can be
+	// changed later: see Sandbox.Update.
 	Bandwidth netns.Bandwidth `json:"bandwidth,omitzero"`
 	// ShmSize limits the pod's /dev/shm, in bytes. 0: ipcns.DefaultShmSize.
 	ShmSize int64 `json:"shmSize,omitempty"`
@@ -197,11 +198,8 @@ func (s Spec) Validate() error {
 	if err := netns.ValidatePorts(s.Ports); err != nil {
 		return err
 	}
-	if err := s.Bandwidth.Validate(); err != nil {
+	if err := s.validateBandwidth(); err != nil {
 		return err
-	}
-	if s.Bandwidth != (netns.Bandwidth{}) {
-		return fmt.Errorf("bandwidth: %w", ErrNotSupported)
 	}
 	if !s.shares(Net) && s.Network.Mode != netns.ModeHost {
 		return invalid("share", join(s.Share), fmt.Sprintf("network %s needs net to be shared", s.Network))

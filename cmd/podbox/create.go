@@ -21,6 +21,7 @@ type createFlags struct {
 	share, sysctls, dns, dnsSearch, hosts, labels, volumes, ports []string
 
 	limits limitFlags
+	rates  rateFlags
 
 	plan bool
 }
@@ -36,6 +37,7 @@ func (a *app) create() *cobra.Command {
   podbox create --ip 10.88.7.7 --hostname db --sysctl net.core.somaxconn=4096 db
   podbox create --network none --share net,ipc,uts,pid --shm-size 1g
   podbox create -p 8080:80 -p 127.0.0.1:5353:53/udp web
+  podbox create --ingress 100M --egress 10M guest
   podbox create --plan web        # what would be done, step by step`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -85,6 +87,7 @@ func (a *app) create() *cobra.Command {
 	fl.StringArrayVar(&f.labels, "label", nil, "`key=value` for your own use")
 	fl.StringArrayVar(&f.volumes, "volume", nil, "volume for the pod's containers: `NAME[:disk|memory[,size=64Mi]]` or NAME:hostpath=/PATH[,type=TYPE]")
 	fl.StringArrayVarP(&f.ports, "publish", "p", nil, "port of the pod that is one of the host: `[HOST-IP:][HOST-PORT:]PORT[/udp|/sctp]`, or ranges; without HOST-PORT a free one")
+	f.rates.add(fl)
 	f.limits.add(fl)
 	fl.BoolVar(&f.plan, "plan", false, "print the steps and do nothing")
 	_ = cmd.RegisterFlagCompletionFunc("network", cobra.FixedCompletions([]string{"pod", "none", "host", "ns:"}, cobra.ShellCompDirectiveNoFileComp))
@@ -164,6 +167,9 @@ func (f *createFlags) spec() (sandbox.Spec, error) {
 		s.Volumes = append(s.Volumes, volume)
 	}
 	if s.Ports, err = parsePorts(f.ports); err != nil {
+		return s, err
+	}
+	if err := f.rates.set(&s.Bandwidth); err != nil {
 		return s, err
 	}
 	s.Limits, err = f.limits.limits()

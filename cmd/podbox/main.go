@@ -95,6 +95,7 @@ func (a *app) verbs() []verb {
 		{"restart", "pod", a.restart},
 		{"rm", "pod", a.rm},
 		{"prune", "pod", a.prune},
+		{"update", "pod", a.update},
 		{"run", "run", a.run},
 		{"ps", "run", a.ps},
 		{"logs", "run", a.logs},

@@ -1,0 +1,75 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/podbox/podbox/sandbox"
+)
+
+func (a *app) update() *cobra.Command {
+	var rates rateFlags
+	var labels []string
+	cmd := &cobra.Command{
+		Use:   "update [flags] POD...",
+		Short: "Change what a pod may, while it runs",
+		Long: `Change what a pod may, while it runs, and its labels. What no flag names stays as it
+is. Of a pod that does not run it is changed what it is started with.`,
+		Example: `  podbox update --ingress 100M --egress 10M web
+  podbox update --egress 0 web          # no limit any more
+  podbox update --label tier=front --label old- web`,
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: a.pods(0),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if !rates.given() && len(labels) == 0 {
+				return fmt.Errorf("update: %w: no flag says what to change", sandbox.ErrInvalid)
+			}
+			change := sandbox.Change{}
+			var err error
+			if change.Labels, err = labelChanges(labels); err != nil {
+				return err
+			}
+			return a.each(args, func(pod *sandbox.Sandbox) error {
+				c := change
+				if rates.given() {
+					i, err := pod.Info()
+					if err != nil {
+						return err
+					}
+					c.Bandwidth = &i.Bandwidth
+					if err := rates.set(c.Bandwidth); err != nil {
+						return err
+					}
+				}
+				return pod.Update(cmd.Context(), c)
+			})
+		},
+	}
+	fl := cmd.Flags()
+	rates.add(fl)
+	fl.StringArrayVar(&labels, "label", nil, "`key=value` to set, or key- to take away")
+	return cmd
+}
+
+// labelChanges reads labels to set, key=value, and to take away, key-.
+func labelChanges(words []string) (map[string]*string, error) {
+	m := make(map[string]*string, len(words))
+	for _, w := range words {
+		k, v, set := strings.Cut(w, "=")
+		value := &v
+		if !set {
+			var minus bool
+			if k, minus = strings.CutSuffix(w, "-"); !minus || k == "" {
+				return nil, fmt.Errorf("--label %q: %w: want key=value, or key- to take it away", w, sandbox.ErrInvalid)
+			}
+			value = nil
+		}
+		if _, twice := m[k]; twice {
+			return nil, fmt.Errorf("--label %q: %w: given twice", k, sandbox.ErrInvalid)
+		}
+		m[k] = value
+	}
+	return m, nil
+}

@@ -1,0 +1,78 @@
+package sandbox
+
+import (
+	"context"
+	"fmt"
+	"maps"
+
+	"github.com/podbox/podbox/internal/flock"
+	"github.com/podbox/podbox/internal/steps"
+	"github.com/podbox/podbox/netns"
+)
+
+// A Change is what Update changes of a pod. What is nil stays as it is.
+type Change struct {
+	// Labels are set, or taken away where the value is nil.
+	Labels map[string]*string
+	// Bandwidth is set as a whole.
+	Bandwidth *netns.Bandwidth
+}
+
+// apply returns what spec becomes.
+func (c Change) apply(spec Spec) Spec {
+	if len(c.Labels) > 0 {
+		spec.Labels = maps.Clone(spec.Labels)
+		if spec.Labels == nil {
+			spec.Labels = make(map[string]string)
+		}
+		for k, v := range c.Labels {
+			if v == nil {
+				delete(spec.Labels, k)
+			} else {
+				spec.Labels[k] = *v
+			}
+		}
+	}
+	if c.Bandwidth != nil {
+		spec.Bandwidth = *c.Bandwidth
+	}
+	return spec
+}
+
+// Update changes a pod, at once if it runs; of one that does not, what it is started
+// with. Either all is changed or nothing. It may be repeated.
+func (s *Sandbox) Update(ctx context.Context, c Change) error {
+	return s.locked(ctx, "update", func(rec *record, _ *flock.Lock) error {
+		if rec.State != Running && rec.State != Stopped {
+			return fmt.Errorf("%w: its state is %s, it can only be removed", ErrNotRunning, rec.State)
+		}
+		next := *rec
+		next.Spec = c.apply(rec.Spec)
+		if err := next.Spec.Validate(); err != nil {
+			return err
+		}
+		if err := steps.Run(ctx, s.rt.updatePlan(rec, &next), s.rt.hook); err != nil {
+			return err
+		}
+		s.rt.announce("update", rec)
+		return nil
+	})
+}
+
+// updatePlan leads from one record of a pod to the next. The record comes first: whoever
+// is killed after that leaves what is true when the change is repeated, or the pod is
+// stopped and started.
+func (rt *Runtime) updatePlan(rec, next *record) []steps.Step {
+	dir := rt.podDir(rec.ID)
+	plan := []steps.Step{{
+		Name: "record",
+		Text: "record the change",
+		Back: "record what was",
+		Do:   func(context.Context) error { return next.write(dir) },
+		Undo: func(context.Context) error { return rec.write(dir) },
+	}}
+	if next.wired() {
+		plan = append(plan, rt.bandwidthStep(next, rec))
+	}
+	return plan
+}
