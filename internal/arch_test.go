@@ -87,6 +87,10 @@ var rules = []rule{{
 	places: []string{"netns", "internal/testenv"},
 	reason: "there is one table, and one package that knows what is in it",
 }, {
+	what:   []string{"github.com/containernetworking/cni/..."},
+	places: []string{"netns/cni"},
+	reason: "one package knows how CNI plugins are run, and what is believed of what they say",
+}, {
 	what: []string{
 		"go.podman.io/image/v5/pkg/sysregistriesv2", "go.podman.io/image/v5/pkg/docker/config", "go.podman.io/image/v5/docker/reference",
 		"github.com/google/go-containerregistry/pkg/v1/remote", "github.com/google/go-containerregistry/pkg/name",

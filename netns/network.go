@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/podbox/podbox/internal/fault"
@@ -33,6 +34,7 @@ const (
 	ModeNone Mode = "none" // a namespace of its own with loopback only
 	ModeHost Mode = "host" // the host's
 	ModePath Mode = "ns"   // an existing one, by path
+	ModeCNI  Mode = "cni"  // a namespace of its own, connected by CNI plugins
 )
 
 // A Network says what network a pod gets. The zero value is that of [Pod].
@@ -40,12 +42,15 @@ type Network struct {
 	Mode Mode `json:"mode,omitempty"`
 	// Path is the namespace of mode ns, such as /run/netns/blue.
 	Path string `json:"path,omitempty"`
-	// IP and IP6 are the pod's addresses in mode pod. Zero: the next free
-	// ones of Range and Range6.
+	// Names are the CNI networks of mode cni: the pod's eth0 is in the first of them, eth1
+	// in the second, and so on.
+	Names []string `json:"names,omitempty"`
+	// IP and IP6 are the pod's addresses in mode pod, and in the first network of mode
+	// cni. Zero: the next free ones of Range and Range6, or those that the network gives.
 	IP  netip.Addr `json:"ip,omitzero"`
 	IP6 netip.Addr `json:"ip6,omitzero"`
 	// MAC is the hardware address of the pod's eth0. Empty: derived from the
-	// pod's ID.
+	// pod's ID, or what the network gives.
 	MAC string `json:"mac,omitempty"`
 	// Range and Range6 are where addresses are taken from. Zero:
 	// DefaultRange and DefaultRange6.
@@ -72,26 +77,39 @@ func Host() Network { return Network{Mode: ModeHost} }
 // Path returns the network of an existing namespace.
 func Path(path string) Network { return Network{Mode: ModePath, Path: path} }
 
-// Parse reads the form that users write: pod, none, host, ns:PATH.
+// CNI returns a network of a namespace that is connected to CNI networks.
+func CNI(names ...string) Network { return Network{Mode: ModeCNI, Names: names} }
+
+// Parse reads the form that users write: pod, none, host, ns:PATH, cni:NAME[,NAME].
 func Parse(s string) (Network, error) {
 	mode, arg, has := strings.Cut(s, ":")
 	switch {
-	case mode == "cni":
-		return Network{}, fmt.Errorf("network %q: CNI networks are %w", s, ErrNotSupported)
+	case mode == string(ModeCNI) && has:
+		n := CNI(strings.Split(arg, ",")...)
+		return n, n.Validate()
 	case mode == string(ModePath) && has:
 		n := Path(arg)
 		return n, n.Validate()
 	case !has && (s == "pod" || s == "none" || s == "host"):
 		return Network{Mode: Mode(s)}, nil
 	}
-	return Network{}, fmt.Errorf("network %q: %w: want pod, none, host or ns:PATH", s, ErrInvalid)
+	return Network{}, fmt.Errorf("network %q: %w: want pod, none, host, ns:PATH or cni:NAME", s, ErrInvalid)
 }
 
 func (n Network) String() string {
-	if n.Mode == ModePath {
+	switch n.Mode {
+	case ModePath:
 		return "ns:" + n.Path
+	case ModeCNI:
+		return "cni:" + strings.Join(n.Names, ",")
 	}
 	return string(n.WithDefaults().Mode)
+}
+
+// IsZero reports whether nothing is said: it stands for [Pod].
+func (n Network) IsZero() bool {
+	return n.Mode == "" && n.Path == "" && len(n.Names) == 0 && n.MAC == "" &&
+		!n.IP.IsValid() && !n.IP6.IsValid() && !n.Range.IsValid() && !n.Range6.IsValid()
 }
 
 // WithDefaults returns n with its zero values replaced by what they stand for.
@@ -113,8 +131,22 @@ func (n Network) WithDefaults() Network {
 // Validate reports the first wrong value; it looks at nothing but n.
 func (n Network) Validate() error {
 	n = n.WithDefaults()
+	if len(n.Names) > 0 && n.Mode != ModeCNI {
+		return fmt.Errorf("network %s: %w: names need network cni", n, ErrInvalid)
+	}
 	switch n.Mode {
 	case ModePod:
+		if n.Path != "" {
+			return fmt.Errorf("network pod: %w: a path needs network ns", ErrInvalid)
+		}
+		if err := n.validateRanges(); err != nil {
+			return err
+		}
+		return n.validateAddresses()
+	case ModeCNI:
+		if err := n.validateNames(); err != nil {
+			return err
+		}
 		return n.validateAddresses()
 	case ModeNone, ModeHost:
 	case ModePath:
@@ -122,24 +154,67 @@ func (n Network) Validate() error {
 			return fmt.Errorf("network namespace path %q: %w: want an absolute path", n.Path, ErrInvalid)
 		}
 	default:
-		return fmt.Errorf("network mode %q: %w: want pod, none, host or ns", n.Mode, ErrInvalid)
+		return fmt.Errorf("network mode %q: %w: want pod, none, host, ns or cni", n.Mode, ErrInvalid)
 	}
 	if n.IP.IsValid() || n.IP6.IsValid() || n.MAC != "" || n.Range.IsValid() || n.Range6.IsValid() {
-		return fmt.Errorf("network %s: %w: addresses need network pod", n, ErrInvalid)
+		return fmt.Errorf("network %s: %w: addresses need network pod or cni", n, ErrInvalid)
 	}
 	return nil
 }
 
-func (n Network) validateAddresses() error {
-	if n.Path != "" {
-		return fmt.Errorf("network pod: %w: a path needs network ns", ErrInvalid)
+// The limits of the names of CNI networks: a name becomes part of a file's, and eth0 to eth15
+// are enough.
+const (
+	MaxNetworkName = 128
+	maxNetworks    = 16
+)
+
+func (n Network) validateNames() error {
+	switch {
+	case n.Path != "" || n.Range.IsValid() || n.Range6.IsValid():
+		return fmt.Errorf("network %s: %w: its addresses are the CNI network's to give: want no range and no path", n, ErrInvalid)
+	case len(n.Names) == 0 || len(n.Names) > maxNetworks:
+		return fmt.Errorf("network %s: %w: want 1 to %d names", n, ErrInvalid, maxNetworks)
 	}
+	for i, name := range n.Names {
+		if !IsNetworkName(name) {
+			return fmt.Errorf("network %s: name %q: %w: want at most %d of A-Z, a-z, 0-9, -, _ and ., beginning with a letter or digit", n, name, ErrInvalid, MaxNetworkName)
+		}
+		if slices.Contains(n.Names[:i], name) {
+			return fmt.Errorf("network %s: name %q: %w: given twice", n, name, ErrInvalid)
+		}
+	}
+	return nil
+}
+
+// IsNetworkName reports whether s may be the name of a CNI network.
+func IsNetworkName(s string) bool {
+	if s == "" || len(s) > MaxNetworkName || strings.ContainsRune("_.-", rune(s[0])) {
+		return false
+	}
+	return !strings.ContainsFunc(s, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("_.-", r)
+	})
+}
+
+func (n Network) validateAddresses() error {
 	if n.IP.IsValid() && (!n.IP.Is4() || !usable(n.IP)) {
 		return fmt.Errorf("ip %s: %w: want a unicast IPv4 address", n.IP, ErrInvalid)
 	}
 	if n.IP6.IsValid() && (!n.IP6.Is6() || n.IP6.Is4In6() || n.IP6.Zone() != "" || !usable(n.IP6)) {
 		return fmt.Errorf("ip6 %s: %w: want a unicast IPv6 address", n.IP6, ErrInvalid)
 	}
+	if n.MAC == "" {
+		return nil
+	}
+	mac, err := net.ParseMAC(n.MAC)
+	if err != nil || len(mac) != 6 || mac[0]&1 != 0 || mac.String() == "00:00:00:00:00:00" {
+		return fmt.Errorf("mac %q: %w: want a unicast address such as 02:00:5e:10:00:01", n.MAC, ErrInvalid)
+	}
+	return nil
+}
+
+func (n Network) validateRanges() error {
 	for _, r := range []netip.Prefix{n.Range, n.Range6} {
 		if r != r.Masked() {
 			return fmt.Errorf("range %s: %w: the network is %s", r, ErrInvalid, r.Masked())
@@ -150,13 +225,6 @@ func (n Network) validateAddresses() error {
 	}
 	if r := n.Range6; !r.Addr().Is6() || r.Addr().Is4In6() || r.Bits() > 126 || r.Bits() < 48 || !usable(r.Addr()) {
 		return fmt.Errorf("ip6 range %s: %w: want an IPv6 network between /48 and /126", r, ErrInvalid)
-	}
-	if n.MAC == "" {
-		return nil
-	}
-	mac, err := net.ParseMAC(n.MAC)
-	if err != nil || len(mac) != 6 || mac[0]&1 != 0 || mac.String() == "00:00:00:00:00:00" {
-		return fmt.Errorf("mac %q: %w: want a unicast address such as 02:00:5e:10:00:01", n.MAC, ErrInvalid)
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -450,7 +451,9 @@ func TestParse(t *testing.T) {
 	for s, want := range map[string]error{
 		"pod": nil, "none": nil, "host": nil, "ns:/run/netns/x": nil,
 		"": ErrInvalid, "bridge": ErrInvalid, "ns": ErrInvalid, "ns:relative": ErrInvalid,
-		"pod:x": ErrInvalid, "cni:net": ErrNotSupported,
+		"pod:x": ErrInvalid, "cni:net": nil, "cni:lan,storage.2": nil,
+		"cni": ErrInvalid, "cni:": ErrInvalid, "cni:a,": ErrInvalid, "cni:a,a": ErrInvalid, "cni:../a": ErrInvalid, "cni:-a": ErrInvalid,
+		"cni:" + strings.Repeat("a", MaxNetworkName+1): ErrInvalid, "cni:0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16": ErrInvalid,
 	} {
 		if _, err := Parse(s); !errors.Is(err, want) || want == nil && err != nil {
 			t.Errorf("Parse(%q): %v, want %v", s, err, want)

@@ -55,8 +55,8 @@ func (rt *Runtime) bandwidthStep(next, rec *record) steps.Step {
 }
 
 func (s *Spec) validateBandwidth() error {
-	if s.Bandwidth != (netns.Bandwidth{}) && s.Network.Mode != netns.ModePod {
-		return fmt.Errorf("bandwidth: %w: it needs network pod, not %s", ErrInvalid, s.Network)
+	if s.Bandwidth != (netns.Bandwidth{}) && s.Network.Mode != netns.ModePod && s.Network.Mode != netns.ModeCNI {
+		return fmt.Errorf("bandwidth: %w: it needs network pod or cni, not %s", ErrInvalid, s.Network)
 	}
 	return s.Bandwidth.Validate()
 }

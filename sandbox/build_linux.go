@@ -21,6 +21,7 @@ import (
 	"github.com/podbox/podbox/internal/steps"
 	"github.com/podbox/podbox/internal/sysctl"
 	"github.com/podbox/podbox/netns"
+	"github.com/podbox/podbox/netns/cni"
 )
 
 // A build is a pod on its way up: what its steps hand to one another.
@@ -37,6 +38,8 @@ type build struct {
 	joined  []Namespace
 	memory  memory // what survived it of /dev/shm and of volumes
 	failure error  // of an undo
+
+	networks []*cni.Network // that plugins shall connect the pod to
 }
 
 func (b *build) close() {
@@ -92,10 +95,14 @@ func (rt *Runtime) newBuild(spec Spec) (*build, error) {
 		return nil, err
 	}
 	id := names.NewID()
-	return &build{rt: rt, rec: &record{
+	rec := &record{
 		Version: recordVersion, ID: id, State: Created,
 		Created: time.Now().UTC().Truncate(time.Microsecond), Spec: spec.withDefaults(id), StateDir: rt.stateDir,
-	}}, nil
+	}
+	if rec.plugged() {
+		rec.CNI = rt.cni.WithDefaults()
+	}
+	return &build{rt: rt, rec: rec}, nil
 }
 
 // createPlan is everything from nothing to a running pod.
@@ -114,19 +121,22 @@ func (b *build) createPlan() []steps.Step {
 			return b.rt.claimName(ctx, b.rec.Spec.Name, b.rec.ID)
 		},
 		Undo: b.noted(func(ctx context.Context) error {
+			if b.failure != nil {
+				return nil // the pod stays, and is to be found
+			}
 			return b.rt.releaseName(ctx, b.rec.Spec.Name, b.rec.ID)
 		}),
 	}}
-	if !b.rec.wired() {
-		return append(plan, b.upPlan()...)
+	var take []steps.Step
+	if b.rec.wired() {
+		take = append(take, steps.Step{
+			Name: "address",
+			Text: "take " + b.wantedAddress(),
+			Back: "give the addresses back",
+			Do:   b.takeAddress,
+			Undo: b.noted(func(context.Context) error { return b.rt.releaseAddress(b.rec) }),
+		})
 	}
-	take := []steps.Step{{
-		Name: "address",
-		Text: "take " + b.wantedAddress(),
-		Back: "give the addresses back",
-		Do:   b.takeAddress,
-		Undo: b.noted(func(context.Context) error { return b.rt.releaseAddress(b.rec) }),
-	}}
 	if len(b.rec.Spec.Ports) > 0 {
 		take = append(take, b.claimStep(true))
 	}
@@ -138,6 +148,9 @@ func (b *build) createPlan() []steps.Step {
 func (b *build) upPlan(take ...steps.Step) []steps.Step {
 	spec := &b.rec.Spec
 	plan := append([]steps.Step{b.cloneStep()}, take...)
+	if b.rec.plugged() {
+		plan = append(plan, b.networksStep())
+	}
 	if len(spec.Volumes) > 0 {
 		plan = append(plan, b.volumeStep())
 	}
@@ -152,10 +165,10 @@ func (b *build) upPlan(take ...steps.Step) []steps.Step {
 	if spec.owns(Net) {
 		plan = append(plan, b.wireStep())
 	}
-	if spec.Bandwidth != (netns.Bandwidth{}) {
+	if b.rec.limitsLink() {
 		plan = append(plan, b.limitLinkStep())
 	}
-	if len(spec.Ports) > 0 {
+	if b.rec.publishes() {
 		plan = append(plan, b.publishStep())
 	}
 	if len(spec.Sysctls) > 0 {
@@ -203,6 +216,9 @@ func (b *build) awaitPause() error {
 }
 
 func (b *build) wireStep() steps.Step {
+	if b.rec.plugged() {
+		return b.attachStep()
+	}
 	if !b.rec.wired() {
 		return steps.Step{
 			Name: "loopback",

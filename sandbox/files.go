@@ -10,8 +10,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-
-	"github.com/podbox/podbox/netns"
 )
 
 // The files that members see in place of the host's, and where.
@@ -51,7 +49,7 @@ func writeMemberFiles(dir string, rec *record, files []string) error {
 		case "hosts":
 			b = hostsFile(rec, hostNames)
 		case "resolv.conf":
-			b = resolvConf(&rec.Spec, hostResolvers(rec.Spec.Network.Mode == netns.ModeHost))
+			b = resolvConf(&rec.Spec, resolversFor(rec))
 		case "hostname":
 			b = []byte(rec.Spec.hostname() + "\n")
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/podbox/podbox/internal/nsfs"
 	"github.com/podbox/podbox/internal/proc"
 	"github.com/podbox/podbox/netns"
+	"github.com/podbox/podbox/netns/cni"
 	"github.com/podbox/podbox/volumes"
 )
 
@@ -32,6 +33,8 @@ type Info struct {
 	IP          string            `json:"ip,omitempty"`
 	IP6         string            `json:"ip6,omitempty"`
 	MAC         string            `json:"mac,omitempty"`
+	// Networks are the CNI networks that the pod is in, with what each has given it.
+	Networks []cni.Result `json:"networks,omitempty"`
 	// Link is the host's end of the pod's veth pair.
 	Link  string       `json:"link,omitempty"`
 	Ports []netns.Port `json:"ports,omitempty"`
@@ -58,7 +61,7 @@ func (rt *Runtime) info(rec *record, l *look) *Info {
 	i := &Info{
 		ID: rec.ID, Name: rec.Spec.Name, Created: rec.Created, Error: rec.Error,
 		Hostname: rec.Spec.hostname(), Domain: rec.Spec.Domain, Labels: rec.Spec.Labels, Annotations: rec.Spec.Annotations, Share: rec.Spec.Share,
-		Network: rec.Spec.Network.String(), MAC: rec.Address.MAC,
+		Network: rec.Spec.Network.String(), MAC: rec.Address.MAC, Networks: rec.Networks,
 		Ports: rec.Spec.Ports, Bandwidth: rec.Spec.Bandwidth, ShmSize: rec.Spec.ShmSize, Sysctls: rec.Spec.Sysctls, DNS: rec.Spec.DNS, Hosts: rec.Spec.Hosts,
 		Volumes: withoutContents(rec.Spec.Volumes), Limits: rec.Spec.Limits,
 		Cgroup: parentGroup(rt.root) + "/" + rec.ID, Dir: rt.podDir(rec.ID),
@@ -74,6 +77,10 @@ func (rt *Runtime) info(rec *record, l *look) *Info {
 	}
 	var alive bool
 	i.State, alive, i.Error = state(rec, l)
+	if rec.plugged() && i.State == Stopped {
+		// It has given them back, and will but ask for them again.
+		i.IP, i.IP6, i.MAC, i.Networks = "", "", "", nil
+	}
 	if i.State == Running && rt.frozen(rec.ID) {
 		i.State = Paused
 	}

@@ -65,10 +65,10 @@ func (b *build) startPlan() ([]steps.Step, error) {
 		}
 		b.pause = &newborn{identity: rec.Pause, pidfd: pidfd, gate: nil}
 		plan = append(plan, b.rewireStep())
-		if rec.Spec.Bandwidth != (netns.Bandwidth{}) {
+		if rec.limitsLink() {
 			plan = append(plan, b.limitLinkStep())
 		}
-		if len(rec.Spec.Ports) > 0 {
+		if rec.publishes() {
 			plan = append(plan, b.publishStep())
 		}
 		return plan, nil
@@ -98,13 +98,18 @@ func (b *build) healPlan() []steps.Step {
 		Do:   func(context.Context) error { return b.memory.attach(b.pause.pidfd) },
 	}}
 	anew := func(n Namespace) bool { return b.rec.Spec.owns(n) && !slices.Contains(b.joined, n) }
-	if anew(Net) || b.rec.wired() && !netns.Connected(b.rec.link()) {
+	switch {
+	case anew(Net) && b.rec.plugged():
+		plan = append(plan, b.networksStep(), b.wireStep())
+	case anew(Net) || b.rec.wired() && !netns.Connected(b.rec.link()):
 		plan = append(plan, b.wireStep())
+	case b.rec.plugged():
+		plan = append(plan, b.checkStep())
 	}
-	if b.rec.Spec.Bandwidth != (netns.Bandwidth{}) {
+	if b.rec.limitsLink() {
 		plan = append(plan, b.limitLinkStep())
 	}
-	if len(b.rec.Spec.Ports) > 0 {
+	if b.rec.publishes() {
 		plan = append(plan, b.publishStep())
 	}
 	if len(b.rec.Spec.Sysctls) > 0 && (anew(Net) || anew(IPC)) {
@@ -209,7 +214,7 @@ func (s *Sandbox) Stop(ctx context.Context, opts StopOptions) error {
 		if rec.State != Running && rec.State != Stopped {
 			return fmt.Errorf("%w: its state is %s, it can only be removed", ErrNotRunning, rec.State)
 		}
-		plan := append([]steps.Step{s.rt.membersStep(rec, opts)}, s.rt.downPlan(rec)...)
+		plan := append([]steps.Step{s.rt.membersStep(rec, opts)}, s.rt.downPlan(rec, false)...)
 		plan = append(plan, steps.Step{
 			Name: "commit",
 			Text: "record the pod as stopped",
@@ -248,14 +253,18 @@ func (rt *Runtime) membersStep(rec *record, opts StopOptions) steps.Step {
 	}
 }
 
-// downPlan ends what holds a pod in which no program runs. It can be repeated.
-func (rt *Runtime) downPlan(rec *record) []steps.Step {
+// downPlan ends what holds a pod in which no program runs. It can be repeated. force goes on
+// where plugins are gone.
+func (rt *Runtime) downPlan(rec *record, force bool) []steps.Step {
 	unwire := steps.Step{
 		Name: "unwire",
 		Text: "remove the link",
 		Do:   func(context.Context) error { return rt.disconnect(rec) },
 	}
-	if len(rec.Spec.Ports) > 0 {
+	if rec.plugged() {
+		unwire = rt.detachStep(rec, force)
+	}
+	if rec.publishes() {
 		unwire.Text = "publish " + portList(rec.Spec.Ports) + " no more; remove the link"
 		unwire.Do = func(ctx context.Context) error { return rt.unpublishLast(ctx, rec) }
 	}

@@ -17,6 +17,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	testenv.AsPlugin()
 	testenv.Private()
 	if line := os.Getenv(doEnv); line != "" {
 		os.Exit(do(strings.Fields(line)))
@@ -26,25 +27,26 @@ func TestMain(m *testing.M) {
 
 // doEnv makes the test program do one thing to a pod and end, so that tests can
 // kill it meanwhile: "ROOT VERB NAME [N]", where the program kills itself before
-// its Nth step.
+// its Nth step, or before the one of that name.
 const doEnv = "PODBOX_TEST_DO"
 
 func do(words []string) int {
 	var hook func(string) error
 	if len(words) > 3 {
 		n, err := strconv.Atoi(words[3])
-		if err != nil {
-			panic(err)
-		}
-		hook = func(string) error {
-			if n--; n == 0 {
+		hook = func(step string) error {
+			if n--; n == 0 || err != nil && step == words[3] {
 				unix.Kill(os.Getpid(), unix.SIGKILL)
 				select {}
 			}
 			return nil
 		}
 	}
-	rt, err := Open(Options{Root: words[0], hook: hook})
+	opts := Options{Root: words[0], hook: hook}
+	if dir, plugged := strings.CutSuffix(words[0], "/run"); plugged && words[2] == plugSpec.Name { // see newPlugBed
+		opts.StateDir, opts.CNI = dir+"/state", plugDriver(dir)
+	}
+	rt, err := Open(opts)
 	if err == nil {
 		err = verbs[words[1]](context.Background(), rt, words[2])
 	}
@@ -62,7 +64,7 @@ func do(words []string) int {
 var verbs = map[string]func(context.Context, *Runtime, string) error{
 	"create": func(ctx context.Context, rt *Runtime, name string) error {
 		spec := Spec{Name: name}
-		for _, s := range []Spec{trialSpec, shapedSpec} {
+		for _, s := range []Spec{trialSpec, shapedSpec, plugSpec} {
 			if name == s.Name {
 				spec = s
 			}

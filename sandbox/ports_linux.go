@@ -126,6 +126,9 @@ func (rt *Runtime) choosePort(ctx context.Context, rec *record, p *netns.Port) e
 // already it may claim again.
 func (rt *Runtime) claimPorts(ctx context.Context, rec *record, ports []netns.Port) error {
 	for _, p := range ports {
+		if rec.plugged() {
+			break // what addresses it will have, and how ports are translated, is the plugins' to know
+		}
 		if p.HostIP.Is6() && !rec.Address.IP6.IsValid() {
 			return fmt.Errorf("port %s: %w: the pod has no IPv6 address", p, ErrInvalid)
 		}

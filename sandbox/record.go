@@ -13,6 +13,7 @@ import (
 	"github.com/podbox/podbox/internal/nsfs"
 	"github.com/podbox/podbox/internal/proc"
 	"github.com/podbox/podbox/netns"
+	"github.com/podbox/podbox/netns/cni"
 )
 
 // A State is where a pod is in its life; see the package documentation.
@@ -45,6 +46,9 @@ type record struct {
 	StateDir string `json:"stateDir,omitempty"`
 	// Address is the pod's for as long as there is a record.
 	Address netns.Address `json:"address,omitzero"`
+	// CNI is by what the pod was connected to Networks, and will be again.
+	CNI      cni.Driver   `json:"cni,omitzero"`
+	Networks []cni.Result `json:"networks,omitempty"`
 	// Pause holds, or held, Namespaces.
 	Pause      proc.Identity         `json:"pause,omitzero"`
 	Namespaces map[Namespace]nsfs.ID `json:"namespaces,omitempty"`
@@ -60,6 +64,15 @@ func (r *record) link() string { return netns.LinkName(r.ID) }
 
 // wired reports whether the pod has a link to the host.
 func (r *record) wired() bool { return r.Spec.Network.Mode == netns.ModePod }
+
+// plugged reports whether the pod's network is that of CNI plugins.
+func (r *record) plugged() bool { return r.Spec.Network.Mode == netns.ModeCNI }
+
+// limitsLink reports whether the pod's link has a bandwidth that is ours to see to.
+func (r *record) limitsLink() bool { return r.wired() && r.Spec.Bandwidth != (netns.Bandwidth{}) }
+
+// publishes reports whether the host's rules have ports of the pod.
+func (r *record) publishes() bool { return r.wired() && len(r.Spec.Ports) > 0 }
 
 // readRecord reads the record in a pod's directory. Whoever could write there is
 // not trusted to have written sense.
@@ -106,6 +119,14 @@ func (r *record) check(id string) error {
 	}
 	if r.StateDir != "" && (!filepath.IsAbs(r.StateDir) || filepath.Clean(r.StateDir) != r.StateDir) {
 		return fmt.Errorf("state directory %q", r.StateDir)
+	}
+	if err := r.CNI.Validate(); err != nil {
+		return err
+	}
+	for i := range r.Networks {
+		if err := r.Networks[i].Validate(); err != nil {
+			return err
+		}
 	}
 	switch r.State {
 	case Created, Running, Stopped, Removing, Broken:

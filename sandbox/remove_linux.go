@@ -104,7 +104,7 @@ func (rt *Runtime) remove(ctx context.Context, rec *record, opts StopOptions, id
 	if !idle {
 		plan = append(plan, rt.membersStep(rec, opts))
 	}
-	plan = append(plan, rt.downPlan(rec)...)
+	plan = append(plan, rt.downPlan(rec, !idle)...)
 	if len(rec.Spec.Ports) > 0 {
 		plan = append(plan, steps.Step{
 			Name: "ports",

@@ -8,6 +8,8 @@ import (
 	"os"
 	"slices"
 	"strings"
+
+	"github.com/podbox/podbox/netns"
 )
 
 // resolvers is what matters of a resolv.conf(5).
@@ -24,6 +26,22 @@ var resolvFiles = [...]string{"/etc/resolv.conf", "/run/systemd/resolve/resolv.c
 
 // maxResolv limits, in bytes, what is taken of the host's resolv.conf(5).
 const maxResolv = 64 << 10
+
+// resolversFor returns what a pod has if it is given nothing: what its CNI networks tell, or,
+// if these tell of no server, what the host has.
+func resolversFor(rec *record) resolvers {
+	var r resolvers
+	for _, n := range rec.Networks {
+		for _, a := range n.DNS.Servers {
+			r.servers = union(r.servers, []string{a.String()})
+		}
+		r.search, r.options = union(r.search, n.DNS.Search), union(r.options, n.DNS.Options)
+	}
+	if len(r.servers) == 0 {
+		return hostResolvers(rec.Spec.Network.Mode == netns.ModeHost)
+	}
+	return r
+}
 
 // hostResolvers returns what the host has, for a pod that reaches the host's loopback
 // or not.

@@ -21,6 +21,7 @@ import (
 	"github.com/podbox/podbox/internal/names"
 	"github.com/podbox/podbox/internal/steps"
 	"github.com/podbox/podbox/netns"
+	"github.com/podbox/podbox/netns/cni"
 )
 
 // DefaultRoot is where pods are recorded: a tmpfs on every system with systemd.
@@ -38,6 +39,9 @@ type Options struct {
 	// StateDir is where pods have what is not to be in memory: volumes on the
 	// disk, and logs. Empty: DefaultStateDir. It is made when it is needed.
 	StateDir string
+	// CNI says where networks of mode cni and their plugins are. The zero value is the
+	// default. A pod keeps to what it was created with.
+	CNI cni.Driver
 	// Logger is told, at level debug, of each step that is done. Nil: nobody.
 	Logger *slog.Logger
 
@@ -57,6 +61,7 @@ type Options struct {
 type Runtime struct {
 	root     string
 	stateDir string
+	cni      cni.Driver
 
 	log    *slog.Logger
 	hook   steps.Hook
@@ -88,7 +93,10 @@ func Open(opts Options) (*Runtime, error) {
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
-	rt := &Runtime{root: root, stateDir: stateDir, log: opts.Logger}
+	if err := opts.CNI.Validate(); err != nil {
+		return nil, err
+	}
+	rt := &Runtime{root: root, stateDir: stateDir, cni: opts.CNI, log: opts.Logger}
 	rt.leases = &netns.Leases{Dir: filepath.Join(root, "leases"), Alive: rt.recorded}
 	rt.claims = &netns.Claims{Dir: filepath.Join(root, "ports")}
 	rt.rules = netns.Rules{Table: tableName(root), Later: rt.background.Go}

@@ -68,10 +68,12 @@ type Spec struct {
 	// Network is by default netns.Pod, or netns.Host if net is not shared.
 	Network netns.Network `json:"network"`
 	// Ports are those of the host at which ports of the pod are reached. They need
-	// network pod, and can be changed later: see Sandbox.Publish.
+	// network pod, and can be changed later: see Sandbox.Publish; or network cni, with a plugin
+	// that has the capability portMappings, and stay what they are.
 	Ports []netns.Port `json:"ports,omitempty"`
 	// Bandwidth limits what passes the pod's link. It needs network pod, and can be
-	// changed later: see Sandbox.Update.
+	// changed later: see Sandbox.Update; or network cni, with a plugin that has the capability
+	// bandwidth, and stays what it is.
 	Bandwidth netns.Bandwidth `json:"bandwidth,omitzero"`
 	// ShmSize limits the pod's /dev/shm, in bytes. 0: ipcns.DefaultShmSize.
 	ShmSize int64 `json:"shmSize,omitempty"`
@@ -125,7 +127,7 @@ func (s Spec) withDefaults(id string) Spec {
 	if len(s.Share) == 0 {
 		s.Share = []Namespace{Net, IPC, UTS}
 	}
-	if !s.shares(Net) && s.Network == (netns.Network{}) {
+	if !s.shares(Net) && s.Network.IsZero() {
 		s.Network = netns.Host()
 	}
 	s.Network = s.Network.WithDefaults()
@@ -166,8 +168,11 @@ func (s *Spec) shares(n Namespace) bool { return slices.Contains(s.Share, n) }
 // owns reports whether the pod has a namespace of its own of kind n: not all
 // that it shares are, a network namespace may be a stranger's.
 func (s *Spec) owns(n Namespace) bool {
-	return s.shares(n) && (n != Net || s.Network.Mode == netns.ModePod || s.Network.Mode == netns.ModeNone)
+	return s.shares(n) && (n != Net || slices.Contains(ownNetworks, s.Network.Mode))
 }
+
+// ownNetworks are the modes in which a pod has a network namespace of its own.
+var ownNetworks = []netns.Mode{netns.ModePod, netns.ModeNone, netns.ModeCNI}
 
 // owned returns the kinds of namespace that the pod owns.
 func (s *Spec) owned() []Namespace {
@@ -192,8 +197,8 @@ func (s Spec) Validate() error {
 	if err := s.Network.Validate(); err != nil {
 		return err
 	}
-	if len(s.Ports) > 0 && s.Network.Mode != netns.ModePod {
-		return invalid("port", s.Ports[0].String(), fmt.Sprintf("ports need network pod, not %s", s.Network))
+	if len(s.Ports) > 0 && s.Network.Mode != netns.ModePod && s.Network.Mode != netns.ModeCNI {
+		return invalid("port", s.Ports[0].String(), fmt.Sprintf("ports need network pod or cni, not %s", s.Network))
 	}
 	if err := netns.ValidatePorts(s.Ports); err != nil {
 		return err

@@ -61,7 +61,7 @@ func (rt *Runtime) Sweep(ctx context.Context) ([]string, error) {
 	if errs = append(errs, err); len(ports) > 0 { // whose rules nobody else removes
 		errs = append(errs, rt.replaceRules(ctx))
 	}
-	errs = append(errs, rt.removeLastParent(ctx), rt.removeParent(), rt.dropRules(ctx, ""))
+	errs = append(errs, rt.removeLastParent(ctx), rt.removeParent(), rt.dropRules(ctx, ""), rt.collect(ctx))
 	return done, errors.Join(append(errs, err)...)
 }
 

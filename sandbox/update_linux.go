@@ -46,6 +46,9 @@ func (s *Sandbox) Update(ctx context.Context, c Change) error {
 		if rec.State != Running && rec.State != Stopped {
 			return fmt.Errorf("%w: its state is %s, it can only be removed", ErrNotRunning, rec.State)
 		}
+		if c.Bandwidth != nil && *c.Bandwidth != rec.Spec.Bandwidth && !rec.wired() {
+			return fmt.Errorf("bandwidth: %w: it can be changed with network pod, not %s", ErrInvalid, rec.Spec.Network)
+		}
 		next := *rec
 		next.Spec = c.apply(rec.Spec)
 		if err := next.Spec.Validate(); err != nil {

@@ -83,6 +83,10 @@ func (rt *Runtime) removeState(ctx context.Context, rec *record) error {
 	if !exists(dir) {
 		return nil
 	}
+	// As long as that is not undone it is not forgotten.
+	if err := rt.detach(ctx, rec, nil, true); err != nil {
+		return err
+	}
 	// What strangers filled comes first, and the owner last: until then it can
 	// be found whose it is.
 	entries, err := os.ReadDir(dir)
@@ -99,8 +103,9 @@ func (rt *Runtime) removeState(ctx context.Context, rec *record) error {
 	return volumes.Remove(ctx, filepath.Dir(dir), rec.ID)
 }
 
-// sweepState removes the state directories of pods of this runtime that are gone.
-func (rt *Runtime) sweepState(ctx context.Context) ([]string, error) {
+// stateOwned returns the IDs of pods of this runtime that have a state directory, whether or
+// not there is anything else of them.
+func (rt *Runtime) stateOwned() ([]string, error) {
 	pods := filepath.Join(rt.stateDir, "pods")
 	entries, err := os.ReadDir(pods)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -109,18 +114,35 @@ func (rt *Runtime) sweepState(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	var done []string
-	var errs []error
+	var ids []string
 	for _, e := range entries {
-		owner, err := os.Readlink(filepath.Join(pods, e.Name(), ownerFile))
-		if err != nil || owner != rt.root || !names.IsID(e.Name()) || rt.recorded(e.Name()) {
+		if !names.IsID(e.Name()) {
 			continue
 		}
-		if err := rt.removeState(ctx, &record{ID: e.Name(), StateDir: rt.stateDir}); err != nil {
+		if owner, err := os.Readlink(filepath.Join(pods, e.Name(), ownerFile)); err == nil && owner == rt.root {
+			ids = append(ids, e.Name())
+		}
+	}
+	return ids, nil
+}
+
+// sweepState removes the state directories of pods of this runtime that are gone.
+func (rt *Runtime) sweepState(ctx context.Context) ([]string, error) {
+	ids, err := rt.stateOwned()
+	if err != nil {
+		return nil, err
+	}
+	var done []string
+	var errs []error
+	for _, id := range ids {
+		if rt.recorded(id) {
+			continue
+		}
+		if err := rt.removeState(ctx, &record{ID: id, StateDir: rt.stateDir}); err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		done = append(done, "volumes and logs of pod "+e.Name())
+		done = append(done, "volumes, logs and networks of pod "+id)
 	}
 	return done, errors.Join(errs...)
 }
@@ -133,8 +155,8 @@ func (b *build) volumeStep() steps.Step {
 		Back: "remove them",
 		Do:   func(ctx context.Context) error { return b.rt.makeVolumes(ctx, b.rec) },
 		Undo: b.noted(func(ctx context.Context) error {
-			if b.rec.State != Created {
-				return nil // they were there before
+			if b.rec.State != Created || b.failure != nil {
+				return nil // they were there before, or the pod is to stay as it is
 			}
 			return b.rt.removeState(ctx, b.rec)
 		}),

@@ -22,6 +22,7 @@ type createFlags struct {
 
 	limits limitFlags
 	rates  rateFlags
+	cni    cniFlags
 
 	plan bool
 }
@@ -38,6 +39,7 @@ func (a *app) create() *cobra.Command {
   podbox create --network none --share net,ipc,uts,pid --shm-size 1g
   podbox create -p 8080:80 -p 127.0.0.1:5353:53/udp web
   podbox create --ingress 100M --egress 10M guest
+  podbox create --network cni:lan,storage web     # eth0 in lan, eth1 in storage
   podbox create --plan web        # what would be done, step by step`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -51,6 +53,9 @@ func (a *app) create() *cobra.Command {
 					return fmt.Errorf("name %q: %w: empty", args[0], sandbox.ErrInvalid)
 				}
 				spec.Name = args[0]
+			}
+			if a.CNI, err = f.cni.driver(); err != nil {
+				return err
 			}
 			rt, err := a.Runtime()
 			if err != nil {
@@ -72,7 +77,7 @@ func (a *app) create() *cobra.Command {
 	}
 	fl := cmd.Flags()
 	fl.StringVar(&f.hostname, "hostname", "", "`name` that members see as the host's (default NAME)")
-	fl.StringVar(&f.network, "network", "", "`mode`: pod, none, host or ns:PATH (default pod)")
+	fl.StringVar(&f.network, "network", "", "`mode`: pod, none, host, ns:PATH or cni:NAME[,NAME] (default pod)")
 	fl.StringVar(&f.ip, "ip", "", "IPv4 `address` (default the next free one)")
 	fl.StringVar(&f.ip6, "ip6", "", "IPv6 `address` (default the next free one)")
 	fl.StringVar(&f.mac, "mac", "", "hardware `address` (default derived from the ID)")
@@ -89,8 +94,9 @@ func (a *app) create() *cobra.Command {
 	fl.StringArrayVarP(&f.ports, "publish", "p", nil, "port of the pod that is one of the host: `[HOST-IP:][HOST-PORT:]PORT[/udp|/sctp]`, or ranges; without HOST-PORT a free one")
 	f.rates.add(fl)
 	f.limits.add(fl)
+	f.cni.add(fl)
 	fl.BoolVar(&f.plan, "plan", false, "print the steps and do nothing")
-	_ = cmd.RegisterFlagCompletionFunc("network", cobra.FixedCompletions([]string{"pod", "none", "host", "ns:"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("network", cobra.FixedCompletions([]string{"pod", "none", "host", "ns:", "cni:"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 

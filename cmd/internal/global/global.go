@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/podbox/podbox/netns/cni"
 	"github.com/podbox/podbox/sandbox"
 )
 
@@ -17,6 +18,8 @@ type Flags struct {
 	Root     string
 	StateDir string
 	LogLevel string
+	// CNI is set by the verbs that have flags for it.
+	CNI cni.Driver
 }
 
 // Add adds the flags to those of a command.
@@ -41,7 +44,7 @@ func (f *Flags) Runtime() (*sandbox.Runtime, error) {
 	if err != nil {
 		return nil, err
 	}
-	return sandbox.Open(sandbox.Options{Root: f.Root, StateDir: f.StateDir, Logger: log})
+	return sandbox.Open(sandbox.Options{Root: f.Root, StateDir: f.StateDir, CNI: f.CNI, Logger: log})
 }
 
 // Images returns the directory of the image store.

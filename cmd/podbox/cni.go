@@ -1,0 +1,53 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/podbox/podbox/netns/cni"
+)
+
+// cniFlags say where CNI networks and their plugins are. What is not given is what the
+// variables say that cnitool and nerdctl go by.
+type cniFlags struct {
+	confDir    string
+	pluginDirs []string
+}
+
+func (f *cniFlags) add(fl *pflag.FlagSet) {
+	fl.StringVar(&f.confDir, "cni-conf-dir", "", "`directory` of the files that describe CNI networks (default $NETCONFPATH or "+cni.DefaultConfDir+")")
+	fl.StringArrayVar(&f.pluginDirs, "cni-plugin-dir", nil, "`directory` of CNI plugins, may be repeated (default $CNI_PATH or "+strings.Join(cni.DefaultPluginDirs(), ", ")+")")
+}
+
+// driver returns what the flags and the environment say. A path counts from the working
+// directory.
+func (f *cniFlags) driver() (cni.Driver, error) {
+	d := cni.Driver{ConfDir: f.confDir, PluginDirs: f.pluginDirs}
+	if d.ConfDir == "" {
+		d.ConfDir = os.Getenv("NETCONFPATH")
+	}
+	if len(d.PluginDirs) == 0 {
+		for _, dir := range filepath.SplitList(os.Getenv("CNI_PATH")) {
+			if dir != "" {
+				d.PluginDirs = append(d.PluginDirs, dir)
+			}
+		}
+	}
+	var errs []error
+	abs := func(dir string) string {
+		dir, err := filepath.Abs(dir)
+		errs = append(errs, err)
+		return dir
+	}
+	if d.ConfDir != "" {
+		d.ConfDir = abs(d.ConfDir)
+	}
+	for i, dir := range d.PluginDirs {
+		d.PluginDirs[i] = abs(dir)
+	}
+	return d, errors.Join(errs...)
+}
