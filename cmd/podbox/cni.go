@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
 
@@ -50,4 +52,42 @@ func (f *cniFlags) driver() (cni.Driver, error) {
 		d.PluginDirs[i] = abs(dir)
 	}
 	return d, errors.Join(errs...)
+}
+
+// statusTime bounds what doctor asks of one network.
+const statusTime = 10 * time.Second
+
+// wantCNI asks each network that there is whether its plugins are there, know its version, and
+// could connect a pod now. To have none is no fault.
+func (f *cniFlags) wantCNI(ctx context.Context) check {
+	c := check{Name: "CNI networks", Status: "ok"}
+	d, err := f.driver()
+	if err == nil {
+		d.Time = statusTime
+		err = d.Validate()
+	}
+	var networks []*cni.Network
+	var names []string
+	if err == nil {
+		networks, err = d.Networks()
+	}
+	errs := []error{err}
+	for _, n := range networks {
+		names = append(names, n.Name)
+		errs = append(errs, d.Status(ctx, n))
+	}
+	if err = errors.Join(errs...); err == nil {
+		c.Detail = strings.Join(names, ", ")
+		return c
+	}
+	c.Status, c.Detail = "warn", strings.ReplaceAll(err.Error(), "\n", "; ")
+	switch {
+	case errors.Is(err, cni.ErrNoPlugin):
+		c.Cure = "apt-get install containernetworking-plugins, or tell where they are by --cni-plugin-dir"
+	case errors.Is(err, cni.ErrUnsafe):
+		c.Cure = "let root alone write there: chown root, chmod go-w"
+	default:
+		c.Cure = "correct what is in " + d.WithDefaults().ConfDir
+	}
+	return c
 }

@@ -31,7 +31,10 @@ type check struct {
 }
 
 func (a *app) doctor() *cobra.Command {
-	var out form.Choice
+	var (
+		out form.Choice
+		cni cniFlags
+	)
 	cmd := &cobra.Command{
 		Use:   "doctor [flags]",
 		Short: "Tell what this host lacks, each with its cure",
@@ -46,7 +49,7 @@ without which podbox cannot work.`,
 			if err != nil {
 				return err
 			}
-			checks := a.examine()
+			checks := append(a.examine(), cni.wantCNI(cmd.Context()))
 			w := cmd.OutOrStdout()
 			switch {
 			case t != nil:
@@ -72,6 +75,7 @@ without which podbox cannot work.`,
 		},
 	}
 	out.Flags(cmd, "table", "json", "yaml")
+	cni.add(cmd.Flags())
 	return cmd
 }
 

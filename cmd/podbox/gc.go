@@ -14,7 +14,7 @@ func (a *app) gc() *cobra.Command {
 		Use:   "gc",
 		Short: "Clear away what crashes have left, and print what that was",
 		Long: `Clear away what crashes have left: pods whose creation or removal was cut short,
-names and addresses of pods that are gone, pause processes that no record knows,
+names, addresses and CNI attachments of pods that are gone, pause processes that no record knows,
 containers that were to be removed at their end, images whose fetching was cut short.
 Pods in any other state are left alone.`,
 		Example: `  podbox gc`,

@@ -17,6 +17,7 @@ import (
 	"github.com/podbox/podbox/image"
 	"github.com/podbox/podbox/internal/spawn"
 	"github.com/podbox/podbox/netns"
+	"github.com/podbox/podbox/netns/cni"
 	"github.com/podbox/podbox/sandbox"
 	"github.com/podbox/podbox/supervisor"
 )
@@ -125,6 +126,12 @@ func Hint(err error) string {
 		return "end it, or choose another port"
 	case errors.As(err, new(*sandbox.PublishedError)):
 		return "podbox unpublish frees it, or choose another port"
+	case errors.Is(err, cni.ErrNoPlugin):
+		return "apt-get install containernetworking-plugins has the usual ones, --cni-plugin-dir tells of others; podbox rm -f removes a pod without them"
+	case errors.Is(err, cni.ErrNoNetwork):
+		return "--cni-conf-dir tells where else networks are described"
+	case errors.Is(err, cni.ErrUnsafe):
+		return "let root alone write there: chown root, chmod go-w"
 	case errors.Is(err, netns.ErrConflict):
 		return "choose a free range by --ip-range or --ip6-range, or an address by --ip or --ip6"
 	case errors.Is(err, netns.ErrExhausted):
