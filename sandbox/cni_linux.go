@@ -292,6 +292,12 @@ func (rt *Runtime) detach(ctx context.Context, rec *record, ns *netns.NS, force 
 	if len(all.Attachments) == 0 {
 		return nil
 	}
+	if slices.ContainsFunc(all.Attachments, func(a *cni.Attachment) bool { return a.Result == nil }) {
+		// Whoever was at it may have been killed.
+		if err := cni.KillStrays(rec.ID); err != nil {
+			return err
+		}
+	}
 	path := ""
 	if ns != nil {
 		if path, err = rt.lendNamespace(rec, ns); err != nil {
@@ -363,27 +369,41 @@ func (b *build) checkStep() steps.Step {
 // collect tells the plugins of the networks that pods are in which attachments there are. What
 // they find besides is garbage that nobody has on record.
 func (rt *Runtime) collect(ctx context.Context) error {
-	owned, err := rt.stateOwned()
+	networks := make(map[string]*attachments) // one attachment that knows the network, with the driver
+	_, err := rt.eachAttachment(func(a *cni.Attachment, d cni.Driver) {
+		networks[a.Network] = &attachments{d, []*cni.Attachment{a}}
+	})
 	if err != nil {
 		return err
-	}
-	networks := make(map[string]*attachments) // one that knows the network, with all of it
-	owners := make(map[string][]cni.Owner)
-	for _, id := range owned {
-		// Also of those that are on their way in or out.
-		all, err := rt.attachments(&record{ID: id, StateDir: rt.stateDir})
-		if err != nil {
-			return err // to leave one out would be to have it taken for garbage
-		}
-		for _, a := range all.Attachments {
-			networks[a.Network] = &attachments{all.Driver, []*cni.Attachment{a}}
-			owners[a.Network] = append(owners[a.Network], cni.Owner{Container: a.Container, Interface: a.Interface})
-		}
 	}
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(networks)) {
 		n := networks[name]
-		errs = append(errs, n.Driver.Collect(ctx, n.Attachments[0], owners[name]))
+		errs = append(errs, n.Driver.Collect(ctx, n.Attachments[0], func() ([]cni.Owner, error) {
+			return rt.eachAttachment(func(*cni.Attachment, cni.Driver) {})
+		}))
 	}
 	return errors.Join(errs...)
+}
+
+// eachAttachment calls f for each attachment of all pods, also of those that are on their way in
+// or out, and returns whose they are. One that cannot be read is an error: to leave it out
+// would be to have it taken for garbage.
+func (rt *Runtime) eachAttachment(f func(*cni.Attachment, cni.Driver)) ([]cni.Owner, error) {
+	ids, err := rt.stateOwned()
+	if err != nil {
+		return nil, err
+	}
+	var owners []cni.Owner
+	for _, id := range ids {
+		all, err := rt.attachments(&record{ID: id, StateDir: rt.stateDir})
+		if err != nil {
+			return nil, err
+		}
+		for _, a := range all.Attachments {
+			owners = append(owners, cni.Owner{Container: a.Container, Interface: a.Interface})
+			f(a, all.Driver)
+		}
+	}
+	return owners, nil
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -336,6 +337,45 @@ func TestPluggedWrong(t *testing.T) {
 			b.empty(t, "removed")
 		})
 	}
+}
+
+// Who adds is killed while a plugin hangs that has started another: nothing goes on.
+func TestPluggedKilled(t *testing.T) {
+	b := newPlugBed(t, nil)
+	b.configure(t, map[string]string{"ADD": "hang"})
+	cmd := child(b.rt.root, "create", "c", 0)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(b.two.Dir, "log", "pid")
+	var text []byte
+	eventually(t, "a plugin that hangs", func() bool {
+		text, _ = os.ReadFile(path)
+		return len(text) > 0
+	})
+	cmd.Process.Kill()
+	cmd.Wait()
+	eventually(t, "all is cleared away", func() bool {
+		if _, err := b.rt.Sweep(bg); err != nil {
+			t.Error(err)
+		}
+		ids, err := b.rt.podIDs()
+		return len(ids) == 0 && err == nil
+	})
+	for _, word := range strings.Fields(string(text)) {
+		pid, err := strconv.Atoi(word)
+		if err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "no process "+word, func() bool { return unix.Kill(pid, 0) == unix.ESRCH })
+	}
+	if err := os.Remove(path); err != nil {
+		t.Error(err)
+	}
+	if got := b.calls(t); got != "one: ADD DEL, two: ADD DEL" {
+		t.Errorf("calls %s", got)
+	}
+	b.empty(t, "swept")
 }
 
 // CHECK that fails is no obstacle to healing.

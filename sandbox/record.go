@@ -71,6 +71,11 @@ func (r *record) plugged() bool { return r.Spec.Network.Mode == netns.ModeCNI }
 // limitsLink reports whether the pod's link has a bandwidth that is ours to see to.
 func (r *record) limitsLink() bool { return r.wired() && r.Spec.Bandwidth != (netns.Bandwidth{}) }
 
+// pluginTime bounds how long the plugins of all the pod's networks may take.
+func (r *record) pluginTime() time.Duration {
+	return time.Duration(len(r.Spec.Network.Names)) * r.CNI.WithDefaults().Time
+}
+
 // publishes reports whether the host's rules have ports of the pod.
 func (r *record) publishes() bool { return r.wired() && len(r.Spec.Ports) > 0 }
 

@@ -86,7 +86,7 @@ func idle(rec *record) error {
 // remove removes a pod whose lock is held; idle says that no program runs in it.
 func (rt *Runtime) remove(ctx context.Context, rec *record, opts StopOptions, idle bool) error {
 	opts = opts.withDefaults()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime+max(opts.Grace, 0))
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime+rec.pluginTime()+max(opts.Grace, 0))
 	defer cancel()
 	dir := rt.podDir(rec.ID)
 	plan := []steps.Step{{

@@ -26,8 +26,8 @@ func TestMain(m *testing.M) {
 	}
 	testenv.AsPlugin()
 	testenv.Private()
-	if dir := os.Getenv(orphanEnv); dir != "" {
-		orphan(dir)
+	if dirs := os.Getenv(orphanEnv); dirs != "" {
+		orphan(filepath.SplitList(dirs))
 	}
 	os.Exit(m.Run())
 }
@@ -136,7 +136,7 @@ func TestVersions(t *testing.T) {
 			if err := b.Status(ctx, n); err != nil {
 				t.Error(err)
 			}
-			if err := b.Collect(ctx, a, nil); err != nil {
+			if err := b.Collect(ctx, a, func() ([]cni.Owner, error) { return nil, nil }); err != nil {
 				t.Error(err)
 			}
 			if has := testenv.Attached(t, b.dir); len(has) != 1 {
@@ -257,8 +257,8 @@ func TestCancel(t *testing.T) {
 
 const orphanEnv = "PODBOX_TEST_ORPHAN"
 
-func orphan(dir string) {
-	d := cni.Driver{ConfDir: dir + "/conf", PluginDirs: []string{dir + "/bin"}, CacheDir: dir + "/cache"}
+func orphan(dirs []string) {
+	d := cni.Driver{ConfDir: dirs[0], PluginDirs: dirs[1:2], CacheDir: dirs[2]}
 	n, err := d.Find("seven")
 	if err == nil {
 		var a *cni.Attachment
@@ -270,17 +270,44 @@ func orphan(dir string) {
 	os.Exit(1)
 }
 
+// Whoever collects waits for whoever adds, and sees what was added.
+func TestCollectWaits(t *testing.T) {
+	b := newBed(t, "1.1.0", func(p *testenv.Plugin) { p.On = map[string]string{"ADD": "hang"} })
+	b.Time = 700 * time.Millisecond
+	a := b.attachment(t, cni.Request{})
+	added := make(chan error, 1)
+	go func() { added <- b.Add(context.Background(), a, hostNetns) }()
+	for range 500 {
+		if _, err := os.Stat(filepath.Join(b.dir, "log", "pid")); err == nil {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	later := b.Driver
+	later.Time = 10 * time.Second
+	err := later.Collect(context.Background(), a, func() ([]cni.Owner, error) {
+		select {
+		case err := <-added:
+			if !errors.Is(err, context.DeadlineExceeded) {
+				t.Error(err)
+			}
+		default:
+			t.Error("collected while another added")
+		}
+		return []cni.Owner{{Container: id, Interface: "eth0"}}, nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	wantGone(t, b)
+	b.delete(t, a)
+}
+
 // A plugin ends with the program that has run it.
 func TestCallerKilled(t *testing.T) {
 	b := newBed(t, "1.0.0", func(p *testenv.Plugin) { p.On = map[string]string{"ADD": "hang"} })
-	dir := t.TempDir()
-	for name, target := range map[string]string{"conf": b.ConfDir, "bin": b.PluginDirs[0], "cache": b.CacheDir} {
-		if err := os.Symlink(target, filepath.Join(dir, name)); err != nil {
-			t.Fatal(err)
-		}
-	}
 	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = append(os.Environ(), orphanEnv+"="+dir)
+	cmd.Env = append(os.Environ(), orphanEnv+"="+strings.Join([]string{b.ConfDir, b.PluginDirs[0], b.CacheDir}, ":"))
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -299,13 +326,16 @@ func TestCallerKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	plugin, child, _ := strings.Cut(string(text), " ")
-	if pid, err := strconv.Atoi(child); err == nil {
-		unix.Kill(pid, unix.SIGKILL) // what it started is not ours to end
+	for _, words := range []string{plugin, child} {
+		if err := os.WriteFile(path, []byte(words), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		wantGone(t, b)
+		// What it started in its turn does not end with it.
+		if err := cni.KillStrays(id); err != nil {
+			t.Error(err)
+		}
 	}
-	if err := os.WriteFile(path, []byte(plugin), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	wantGone(t, b)
 	b.delete(t, b.attachment(t, cni.Request{}))
 }
 
@@ -443,7 +473,8 @@ func TestCollect(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := b.Collect(ctx, a, []cni.Owner{{Container: "ours", Interface: "eth0"}}); err != nil {
+	ours := func() ([]cni.Owner, error) { return []cni.Owner{{Container: "ours", Interface: "eth0"}}, nil }
+	if err := b.Collect(ctx, a, ours); err != nil {
 		t.Fatal(err)
 	}
 	if got := strings.Join(testenv.Attached(t, b.dir), " "); got != id+"-eth0 ours-eth0" {

@@ -7,12 +7,16 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 
 	"github.com/containernetworking/cni/libcni"
 	"github.com/containernetworking/cni/pkg/types"
 	current "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/containernetworking/cni/pkg/version"
+
+	"github.com/podbox/podbox/internal/flock"
 )
 
 // Attach returns what connects an interface of a container to the network; it runs no plugin.
@@ -148,6 +152,11 @@ func (d Driver) Add(ctx context.Context, a *Attachment, path string) error {
 		return fmt.Errorf("add %s to network %s: %w", a.Interface, a.Network, err)
 	}
 	defer o.cancel()
+	lock, err := d.lock(o.ctx, flock.Shared)
+	if err != nil {
+		return o.explain("add", a, err)
+	}
+	defer lock.Close()
 	result, err := o.lib.AddNetworkList(o.ctx, o.list, o.rt)
 	if err == nil {
 		a.Result, err = believe(a, result)
@@ -218,10 +227,26 @@ func (d Driver) Status(ctx context.Context, n *Network) error {
 // An Owner is an interface of a container.
 type Owner struct{ Container, Interface string }
 
+// lock locks the cache: shared by who adds, until what was added is in there, exclusively by who
+// collects what is not. So nobody's addition is taken for garbage who shares the cache and
+// keeps to this, as all that use this package do.
+func (d Driver) lock(ctx context.Context, how int) (*flock.Lock, error) {
+	dir := d.WithDefaults().CacheDir
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	dir, err := filepath.EvalSymlinks(dir) // an administrator may have moved it
+	if err != nil {
+		return nil, err
+	}
+	return flock.Wait(ctx, dir, how)
+}
+
 // Collect tells the plugins of a network, as an attachment to it has them, which attachments
-// there are: theirs, and all that are in the cache. They clear away what belongs to none.
-// It does nothing below version 1.1.0, which has no such operation.
-func (d Driver) Collect(ctx context.Context, a *Attachment, theirs []Owner) error {
+// there are: those that theirs returns, which is called when nobody adds, and all that are in
+// the cache. They clear away what belongs to none. It does nothing below version 1.1.0, which
+// has no such operation.
+func (d Driver) Collect(ctx context.Context, a *Attachment, theirs func() ([]Owner, error)) error {
 	d = d.WithDefaults()
 	o, err := d.operation(ctx, a, "", d.runner())
 	if err != nil {
@@ -231,13 +256,22 @@ func (d Driver) Collect(ctx context.Context, a *Attachment, theirs []Owner) erro
 	if has, err := version.GreaterThanOrEqualTo(o.list.CNIVersion, "1.1.0"); err != nil || !has || o.list.DisableGC {
 		return err
 	}
+	lock, err := d.lock(o.ctx, flock.Exclusive)
+	if err != nil {
+		return fmt.Errorf("garbage of network %s: %w", a.Network, err)
+	}
+	defer lock.Close()
+	owners, err := theirs()
+	if err != nil {
+		return fmt.Errorf("garbage of network %s: %w", a.Network, err)
+	}
 	// What others have attached is not garbage: a network may have several runtimes.
 	cached, err := o.lib.GetCachedAttachments("")
 	if err != nil {
 		return fmt.Errorf("garbage of network %s: %w", a.Network, err)
 	}
 	valid := []types.GCAttachment{}
-	for _, v := range theirs {
+	for _, v := range owners {
 		valid = append(valid, types.GCAttachment{ContainerID: v.Container, IfName: v.Interface})
 	}
 	for _, c := range cached {
