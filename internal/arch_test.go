@@ -113,7 +113,7 @@ var rules = []rule{{
 	reason: "podbox-kube is the program that has the Kubernetes API's types in it",
 }, {
 	what:   []string{"unsafe"},
-	places: []string{"internal/spawn", "internal/nsfs", "netns", "launcher", "examples"},
+	places: []string{"internal/spawn", "internal/nsfs", "internal/ebpf", "netns", "launcher", "examples"},
 	reason: "what the type system does not see must be seen by a reader: few places, each small",
 }, {
 	what:   []string{"testing", module + "/internal/testenv"},
