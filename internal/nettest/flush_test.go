@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os/exec"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/podbox/podbox/netns"
@@ -34,6 +35,7 @@ func TestFlush(t *testing.T) {
 	l.serve(client, "tcp", ":99")
 	all := func(when, want4, want6, loopback, second, out string) {
 		t.Helper()
+		var asked sync.WaitGroup
 		for _, w := range []struct {
 			from     *node
 			to, want string
@@ -45,10 +47,13 @@ func TestFlush(t *testing.T) {
 			{client, hostIP + ":22082", second},
 			{web.node, client.at("99"), out},
 		} {
-			if got := l.ask(w.from, "tcp", w.to, w.want); got != w.want {
-				t.Errorf("%s: %s to %s: %s, want %s", when, w.from.name, w.to, got, w.want)
-			}
+			asked.Go(func() {
+				if got := l.ask(w.from, "tcp", w.to, w.want); got != w.want {
+					t.Errorf("%s: %s to %s: %s, want %s", when, w.from.name, w.to, got, w.want)
+				}
+			})
 		}
+		asked.Wait()
 	}
 	alive := func(when string) {
 		t.Helper()
@@ -108,6 +113,7 @@ func TestDefaultDrop(t *testing.T) {
 	l.serve(client, "tcp", ":99")
 	all := func(when, in, in6, beside, out string) {
 		t.Helper()
+		var asked sync.WaitGroup
 		for _, w := range []struct {
 			from     *node
 			to, want string
@@ -118,10 +124,13 @@ func TestDefaultDrop(t *testing.T) {
 			{other.node, web.at("80"), beside},
 			{web.node, client.at("99"), out},
 		} {
-			if got := l.ask(w.from, "tcp", w.to, w.want); got != w.want {
-				t.Errorf("%s: %s to %s: %s, want %s", when, w.from.name, w.to, got, w.want)
-			}
+			asked.Go(func() {
+				if got := l.ask(w.from, "tcp", w.to, w.want); got != w.want {
+					t.Errorf("%s: %s to %s: %s, want %s", when, w.from.name, w.to, got, w.want)
+				}
+			})
 		}
+		asked.Wait()
 	}
 	hindrances := func() string {
 		found, err := netns.Hindrances()

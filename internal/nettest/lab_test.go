@@ -73,6 +73,11 @@ func newLab(t *testing.T) *lab {
 	l.sysctl(l.host, "net/ipv6/conf/all/forwarding", "0")
 	l.sysctl(l.host, "net/ipv4/conf/all/rp_filter", "0")
 	l.sysctl(l.host, "net/ipv4/conf/default/rp_filter", "0")
+	// The tests before have used up what errors the host sends to an address in a second.
+	l.sysctl(l.host, "net/ipv4/icmp_ratemask", "0")
+	// And their clients had the same addresses: what the host knows of connections is of
+	// others that have gone.
+	l.must(netlink.ConntrackTableFlush(netlink.ConntrackTable))
 	l.router = l.node("router", routerIP, routerIP6)
 	l.sysctl(l.router, "net/ipv4/ip_forward", "1")
 	l.sysctl(l.router, "net/ipv6/conf/all/forwarding", "1")
