@@ -1,6 +1,8 @@
 package nettest
 
 import (
+	"encoding/binary"
+	"errors"
 	"net"
 	"net/netip"
 	"os"
@@ -156,12 +158,7 @@ func TestLoopbackStaysInside(t *testing.T) {
 	web, other := l.pod("web", "127.0.0.1:22080:80/udp"), l.pod("other")
 	heard := make(chan string, 100)
 	listen := func(n *node, address string) {
-		var c net.PacketConn
-		l.must(n.do(func() (err error) {
-			c, err = net.ListenPacket("udp4", address)
-			return err
-		}))
-		t.Cleanup(func() { c.Close() })
+		c := l.listenPacket(n, address)
 		go func() {
 			b := make([]byte, 100)
 			for {
@@ -177,7 +174,7 @@ func TestLoopbackStaysInside(t *testing.T) {
 	listen(web.node, ":80")
 	send := func(from *node, link, mac string, to netip.AddrPort, as netip.Addr) {
 		t.Helper()
-		l.must(from.do(func() error { return sendFrame(link, mac, as, to, "word of "+from.name) }))
+		l.must(from.do(func() error { return frame(link, mac, as, to, "word of "+from.name) }))
 	}
 	hostMAC := l.macOf(l.host, toward(l.router))
 	loop := netip.MustParseAddr("127.0.0.1")
@@ -225,9 +222,17 @@ func (l *lab) macOf(n *node, link string) (mac string) {
 	return mac
 }
 
-// sendFrame sends a datagram of UDP over IPv4 whose addresses are as they are wanted,
-// whatever routes and sockets would say.
-func sendFrame(link, mac string, from netip.Addr, to netip.AddrPort, payload string) error {
+// frame sends a datagram of UDP in a frame of Ethernet, from an address that need not
+// be the sender's.
+func frame(link, mac string, from netip.Addr, to netip.AddrPort, payload string) error {
+	udp := append([]byte{0x56, 0x78, byte(to.Port() >> 8), byte(to.Port()), 0, 0, 0, 0}, payload...)
+	udp[4], udp[5] = byte(len(udp)>>8), byte(len(udp))
+	return sendIP(link, mac, unix.IPPROTO_UDP, from, to.Addr(), udp)
+}
+
+// sendIP sends a packet of IPv4 by a link, to a neighbour's hardware address, whatever
+// routes and sockets would say.
+func sendIP(link, mac string, protocol byte, from, to netip.Addr, payload []byte) error {
 	it, err := netlink.LinkByName(link)
 	if err != nil {
 		return err
@@ -236,33 +241,69 @@ func sendFrame(link, mac string, from netip.Addr, to netip.AddrPort, payload str
 	if err != nil {
 		return err
 	}
-	udp := make([]byte, 8, 8+len(payload))
-	udp[0], udp[1] = 0x56, 0x78
-	udp[2], udp[3] = byte(to.Port()>>8), byte(to.Port())
-	udp = append(udp, payload...)
-	udp[4], udp[5] = byte(len(udp)>>8), byte(len(udp))
-	h := make([]byte, 20, 20+len(udp))
-	h[0], h[8], h[9] = 0x45, 64, unix.IPPROTO_UDP
-	h[2], h[3] = byte((20+len(udp))>>8), byte(20+len(udp))
-	copy(h[12:], from.AsSlice())
-	copy(h[16:], to.Addr().AsSlice())
-	var sum uint32
-	for i := 0; i < len(h); i += 2 {
-		sum += uint32(h[i])<<8 | uint32(h[i+1])
-	}
-	for sum > 0xffff {
-		sum = sum>>16 + sum&0xffff
-	}
-	h[10], h[11] = byte(^sum>>8), byte(^sum)
-
 	s, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(s)
-	at := &unix.SockaddrLinklayer{Protocol: 0x0008, Ifindex: it.Attrs().Index, Halen: 6} // ETH_P_IP, in network order
+	at := &unix.SockaddrLinklayer{Protocol: 0x0008, Ifindex: it.Attrs().Index, Halen: 6} // ETH_P_IP, in the network's order
 	copy(at.Addr[:], hw)
-	return unix.Sendto(s, append(h, udp...), 0, at)
+	return unix.Sendto(s, append(header(protocol, from, to, len(payload)), payload...), 0, at)
+}
+
+// header is that of a packet of IPv4.
+func header(protocol byte, from, to netip.Addr, payload int) []byte {
+	h := make([]byte, 20)
+	h[0], h[8], h[9] = 0x45, 64, protocol
+	binary.BigEndian.PutUint16(h[2:], uint16(len(h)+payload))
+	copy(h[12:], from.AsSlice())
+	copy(h[16:], to.AsSlice())
+	var sum uint32
+	for i := 0; i < len(h); i += 2 {
+		sum += uint32(binary.BigEndian.Uint16(h[i:]))
+	}
+	for sum > 0xffff {
+		sum = sum>>16 + sum&0xffff
+	}
+	binary.BigEndian.PutUint16(h[10:], ^uint16(sum))
+	return h
+}
+
+// What a pod sends from an address that is not its own is heard by nobody: not by the
+// host, by another pod, nor outside.
+func TestForgedSource(t *testing.T) {
+	l := newLab(t)
+	server := l.machine("server")
+	p, q := l.pod("p"), l.pod("q")
+	gatewayMAC := l.macOf(l.host, l.linkOf(p))
+	for _, to := range []*node{l.host, q.node, server} {
+		c := l.listenPacket(to, to.at("22053"))
+		for _, from := range []netip.Addr{q.ip, server.ip, l.router.ip, addr("10.88.9.9"), addr("203.0.113.9"), addr("169.254.1.1"), addr("0.0.0.0"), p.ip} {
+			if from == to.ip {
+				continue // which nobody takes from outside
+			}
+			l.must(p.do(func() error {
+				return frame(netns.Interface, gatewayMAC, from, netip.AddrPortFrom(to.ip, 22053), "as "+from.String())
+			}))
+		}
+		// What comes last, by its own address, is heard, and is all that is.
+		b := make([]byte, 100)
+		_ = c.SetReadDeadline(time.Now().Add(patience))
+		n, _, err := c.ReadFrom(b)
+		if want := "as " + p.ip.String(); err != nil || string(b[:n]) != want {
+			t.Errorf("%s hears %q, %v, want %q", to.name, b[:n], err, want)
+		}
+	}
+}
+
+func (l *lab) listenPacket(n *node, address string) (c net.PacketConn) {
+	l.Helper()
+	l.must(n.do(func() (err error) {
+		c, err = net.ListenPacket("udp4", address)
+		return err
+	}))
+	l.Cleanup(func() { c.Close() })
+	return c
 }
 
 // A pod that plays the router, by advertisements and redirects, is not believed.
@@ -292,19 +333,23 @@ func TestPodIsNoRouter(t *testing.T) {
 	l.serve(server, "udp", ":99")
 	l.reaches(l.host, "udp", server.at("99"), "server sees "+hostIP)
 	before := routes()
-	for _, from := range []*pod{p, q} {
-		l.must(from.do(func() error {
-			if err := advertise(); err != nil {
-				return err
-			}
-			return redirect(from, server)
-		}))
+	for _, rules := range []string{"with rules", "flushed"} {
+		if rules == "flushed" {
+			l.nft("flush ruleset")
+		}
+		for _, from := range []*pod{p, q} {
+			mac := l.macOf(l.host, l.linkOf(from))
+			l.must(from.do(func() error {
+				// By its own address, and as if it were the router that the host has.
+				return errors.Join(advertise(), redirect(mac, from.ip, from.ip, server.ip), redirect(mac, l.router.ip, from.ip, server.ip))
+			}))
+		}
+		time.Sleep(100 * time.Millisecond)
+		if after := routes(); after != before {
+			t.Errorf("%s, the host's routes were\n%s\nand are\n%s", rules, before, after)
+		}
+		l.reaches(l.host, "udp", server.at("99"), "server sees "+hostIP)
 	}
-	time.Sleep(100 * time.Millisecond)
-	if after := routes(); after != before {
-		t.Errorf("the host's routes were\n%s\nand are\n%s", before, after)
-	}
-	l.reaches(l.host, "udp", server.at("99"), "server sees "+hostIP)
 }
 
 // advertise sends a router advertisement with a life of an hour and a prefix, from an
@@ -315,7 +360,7 @@ func advertise() error {
 		return err
 	}
 	own := &netlink.Addr{IPNet: &net.IPNet{IP: net.ParseIP("fe80::666"), Mask: net.CIDRMask(64, 128)}, Flags: unix.IFA_F_NODAD}
-	if err := netlink.AddrAdd(eth0, own); err != nil {
+	if err := netlink.AddrReplace(eth0, own); err != nil {
 		return err
 	}
 	c, err := icmp.ListenPacket("ip6:ipv6-icmp", "fe80::666%"+netns.Interface)
@@ -344,23 +389,13 @@ func advertise() error {
 	return nil
 }
 
-// redirect tells the host that the way to a machine is by the pod.
-func redirect(p *pod, to *node) error {
-	c, err := icmp.ListenPacket("ip4:icmp", p.ip.String())
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	about := make([]byte, 28) // the header that it is about, and 8 bytes
-	about[0], about[8], about[9] = 0x45, 64, unix.IPPROTO_UDP
-	copy(about[12:], addr(hostIP).AsSlice())
-	copy(about[16:], to.ip.AsSlice())
-	about[23] = 99
-	m := icmp.Message{Type: ipv4.ICMPTypeRedirect, Code: 1, Body: &icmp.RawBody{Data: append(p.ip.AsSlice(), about...)}}
+// redirect tells the host, as somebody, that the way to a machine is by another.
+func redirect(mac string, as, by, machine netip.Addr) error {
+	about := append(header(unix.IPPROTO_UDP, addr(hostIP), machine, 8), 0, 0, 0, 99, 0, 0, 0, 0)
+	m := icmp.Message{Type: ipv4.ICMPTypeRedirect, Code: 1, Body: &icmp.RawBody{Data: append(by.AsSlice(), about...)}}
 	packet, err := m.Marshal(nil)
 	if err != nil {
 		return err
 	}
-	_, err = c.WriteTo(packet, &net.IPAddr{IP: netns.Gateway.AsSlice()})
-	return err
+	return sendIP(netns.Interface, mac, unix.IPPROTO_ICMP, as, addr(hostIP), packet)
 }
