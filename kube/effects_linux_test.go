@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/podbox/podbox/internal/testenv"
 	"github.com/podbox/podbox/sandbox"
 )
 
@@ -503,7 +504,7 @@ spec:
 		t.Errorf("in this order: %q, want %q", got, want)
 	}
 	b.logs("life", "first")
-	deadline := time.Now().Add(15 * time.Second)
+	deadline := time.Now().Add(testenv.Patience(15 * time.Second))
 	for {
 		s, err := b.pod("life").Status()
 		if err != nil {

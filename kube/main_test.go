@@ -144,7 +144,7 @@ func (b *bench) pod(name string) *supervisor.Pod {
 // logs returns what a container has written, to its end.
 func (b *bench) logs(pod, name string) string {
 	b.Helper()
-	ctx, cancel := context.WithTimeout(bg, 20*time.Second)
+	ctx, cancel := context.WithTimeout(bg, testenv.Patience(20*time.Second))
 	defer cancel()
 	for {
 		s, err := b.pod(pod).Status()
@@ -187,7 +187,7 @@ func (b *bench) log(pod, name string) (string, error) {
 // saw waits until a container has written something.
 func (b *bench) saw(pod, name, want string) {
 	b.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(testenv.Patience(10 * time.Second))
 	for {
 		text, err := b.log(pod, name)
 		if strings.Contains(text, want) {

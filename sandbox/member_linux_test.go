@@ -10,6 +10,7 @@ import (
 
 	"github.com/podbox/podbox/internal/nsthread"
 	"github.com/podbox/podbox/internal/proc"
+	"github.com/podbox/podbox/internal/testenv"
 )
 
 // joinPod starts a program of the host in a pod, with the pod's /dev/shm, and ends
@@ -70,11 +71,11 @@ func killPause(t testing.TB, s *Sandbox) {
 
 func eventually(t testing.TB, what string, f func() bool) {
 	t.Helper()
-	for range 200 {
+	patience := testenv.Patience(2 * time.Second)
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if f() {
 			return
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
-	t.Errorf("not within 2 s: %s", what)
+	t.Errorf("not within %s: %s", patience, what)
 }

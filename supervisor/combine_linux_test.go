@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/podbox/podbox/internal/testenv"
 	"github.com/podbox/podbox/launcher"
 )
 
@@ -111,11 +112,10 @@ func statusOf(p *Pod, name string) (*Status, error) {
 
 func eventually(t *testing.T, what string, is func() bool) {
 	t.Helper()
-	for range 1000 {
+	for end := time.Now().Add(testenv.Patience(5 * time.Second)); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		if is() {
 			return
 		}
-		time.Sleep(5 * time.Millisecond)
 	}
 	t.Fatalf("it never holds that %s", what)
 }

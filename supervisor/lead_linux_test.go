@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/podbox/podbox/internal/testenv"
 	"github.com/podbox/podbox/launcher"
 	"github.com/podbox/podbox/sandbox"
 	"github.com/podbox/podbox/volumes"
@@ -74,11 +75,10 @@ func (c *cast) status() *PodStatus {
 func (c *cast) until(what string, is func(*PodStatus) bool) *PodStatus {
 	c.t.Helper()
 	var s *PodStatus
-	for range 1000 {
+	for end := time.Now().Add(testenv.Patience(10 * time.Second)); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if s = c.status(); is(s) {
 			return s
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
 	c.t.Fatalf("waited in vain for: %s\nphase %s\ninit %+v\ncontainers %+v\nsaid %q", what, s.Phase, s.InitContainerStatuses, s.ContainerStatuses, c.said())
 	return nil

@@ -61,7 +61,7 @@ func newHost(root string) (*host, error) {
 		return nil, err
 	}
 	// A program that hangs fails its test, not all of them.
-	h.patience = time.AfterFunc(30*time.Second, h.kill)
+	h.patience = time.AfterFunc(testenv.Patience(30*time.Second), h.kill)
 	return h, nil
 }
 
@@ -91,7 +91,7 @@ func newTestHost(t *testing.T) *host {
 func (h *host) leave(t testing.TB) {
 	if !t.Failed() && !t.Skipped() {
 		// What was killed may be on its way out.
-		deadline := time.Now().Add(5 * time.Second)
+		deadline := time.Now().Add(testenv.Patience(5 * time.Second))
 		left := h.left()
 		for len(left) > 0 && time.Now().Before(deadline) {
 			time.Sleep(10 * time.Millisecond)

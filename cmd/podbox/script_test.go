@@ -24,6 +24,7 @@ import (
 	"github.com/podbox/podbox/cmd/internal/twin"
 	"github.com/podbox/podbox/image"
 	"github.com/podbox/podbox/image/ingest"
+	"github.com/podbox/podbox/internal/testenv"
 )
 
 // The main thread is what /proc/self shows of a process. Held by the main
@@ -210,7 +211,7 @@ func nobody(ts *testscript.TestScript, neg bool, args []string) {
 
 func until(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, neg || len(args) < 1, "until PROGRAM...")
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(testenv.Patience(10 * time.Second))
 	for ts.Exec(args[0], args[1:]...) != nil {
 		if time.Now().After(deadline) {
 			ts.Fatalf("still fails")
@@ -237,7 +238,7 @@ func signalCmd(ts *testscript.TestScript, neg bool, args []string) {
 // gone counts a zombie as gone: when it is reaped is up to the machine's init.
 func gone(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, neg || len(args) != 1, "gone PID")
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(testenv.Patience(10 * time.Second))
 	for {
 		// Not by its command line, which it loses before it ends.
 		stat, err := os.ReadFile("/proc/" + args[0] + "/stat")

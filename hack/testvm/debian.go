@@ -52,7 +52,7 @@ func kernelNames() []string { return slices.Sorted(maps.Keys(kernels)) }
 // inDebian is what is in the image of a whole Debian: an init and what people have beside
 // it, and what the tests use.
 var inDebian = []string{
-	"systemd", "systemd-sysv", "libpam-systemd", "dbus", "apparmor", "apparmor-utils",
+	"systemd", "systemd-sysv", "udev", "libpam-systemd", "dbus", "apparmor", "apparmor-utils",
 	"openssh-server", "openssh-client", "nginx-light", "redis-server",
 	"busybox-static", "strace", "runc", "crun", "docker-registry", "iproute2", "nftables", "conntrack",
 	"procps", "util-linux", "bsdutils", "kmod", "curl", "iputils-ping", "ca-certificates", "e2fsprogs",

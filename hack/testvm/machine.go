@@ -92,6 +92,9 @@ func (m *machine) run(ctx context.Context) error {
 		"-drive", "if=none,id=modules,format=raw,readonly=on,file="+filepath.Join(m.kernel, "modules.ext4"), "-device", "virtio-blk-pci,drive=modules,serial=modules",
 		"-drive", "if=none,id=payload,format=raw,readonly=on,file="+m.payload, "-device", "virtio-blk-pci,drive=payload,serial=payload",
 	)
+	if !m.full { // where a panic ends the machine, and is seen
+		cmd.Args = append(cmd.Args, "-no-reboot")
+	}
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.StdoutPipe()

@@ -106,7 +106,7 @@ func group(t testing.TB, l *layout, name string) *Group {
 	g := &Group{path: testRoot() + "/" + name, layout: l}
 	t.Cleanup(func() {
 		root := &Group{path: testRoot(), layout: l}
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), testenv.Patience(20*time.Second))
 		defer cancel()
 		if err := root.Kill(ctx); err != nil {
 			t.Error(err)
@@ -169,15 +169,16 @@ func start(t testing.TB, g *Group, argv ...string) *exec.Cmd {
 
 func eventually(t testing.TB, what string, yes func() bool) {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !yes(); time.Sleep(time.Millisecond) {
+	patience := testenv.Patience(30 * time.Second)
+	for end := time.Now().Add(patience); !yes(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("%s: not within 30 s", what)
+			t.Fatalf("%s: not within %s", what, patience)
 		}
 	}
 }
 
 func soon(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), testenv.Patience(20*time.Second))
 	t.Cleanup(cancel)
 	return ctx
 }

@@ -129,11 +129,13 @@ func must(t testing.TB, err error) {
 func (before World) Same(t testing.TB, root, when string) {
 	t.Helper()
 	var diff string
-	for range 100 {
+	for end := time.Now().Add(Patience(3 * time.Second)); ; time.Sleep(30 * time.Millisecond) {
 		if diff = before.diff(Look(t, root)); diff == "" {
 			return
 		}
-		time.Sleep(30 * time.Millisecond)
+		if time.Now().After(end) {
+			break
+		}
 	}
 	t.Errorf("%s, the world has changed:\n%s", when, diff)
 }
