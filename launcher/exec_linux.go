@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -38,18 +39,22 @@ func Exec(ctx context.Context, pod *sandbox.Sandbox, container *os.File, spec *s
 	return nil, fmt.Errorf("run in a container of %v: %w", pod, err)
 }
 
-// allKinds are the namespaces that a process has.
-const allKinds = unix.CLONE_NEWNS | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWPID | unix.CLONE_NEWCGROUP
+// early are the kinds of namespaces that a thread joins for its child, which enters
+// those that are late itself.
+const early = unix.CLONE_NEWNS | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWPID
 
 // join moves the calling thread into the container.
 func (l *launch) join(entry *sandbox.Entry) (err error) {
 	l.ns.pod &= entry.Flags
 	// The container's own user namespace is entered last. To join that in which
 	// one is is an error.
-	if l.userns, err = foreignUserNamespace(l.inside); err != nil {
+	if l.userns, err = foreignNamespace(l.inside, "user"); err != nil {
 		return err
 	}
-	if err := nsthread.Join(l.inside, allKinds); err != nil {
+	if l.ns.cgroup, err = foreignNamespace(l.inside, "cgroup"); err != nil {
+		return err
+	}
+	if err := nsthread.Join(l.inside, early); err != nil {
 		if errors.Is(err, unix.ESRCH) {
 			return proc.ErrGone
 		}
@@ -74,24 +79,28 @@ func (l *launch) join(entry *sandbox.Entry) (err error) {
 	return err
 }
 
-// foreignUserNamespace opens the user namespace of a process; nil if it is ours.
-func foreignUserNamespace(pidfd *os.File) (*os.File, error) {
+// foreignNamespace opens the namespace of a kind, as it is called in /proc, of a process; nil
+// if it is ours.
+func foreignNamespace(pidfd *os.File, kind string) (f *os.File, err error) {
+	defer func() {
+		// A process on its way out has no namespaces any more; that of one that has ended
+		// may be another's.
+		if errors.Is(err, fs.ErrNotExist) || proc.Exited(pidfd) {
+			_ = f.Close() // which may be nil
+			f, err = nil, proc.ErrGone
+		}
+	}()
 	pid, err := proc.PIDOf(pidfd)
 	if err != nil {
 		return nil, err
 	}
-	theirs, err := nsfs.Inode(pid, "user")
+	theirs, err := nsfs.Inode(pid, kind)
 	if err != nil {
 		return nil, err
 	}
-	ours, err := nsfs.Inode(os.Getpid(), "user")
+	ours, err := nsfs.Inode(os.Getpid(), kind)
 	if err != nil || ours == theirs {
 		return nil, err
 	}
-	f, err := os.Open(nsfs.Path(pid, "user"))
-	if err == nil && proc.Exited(pidfd) { // and its PID may be another's
-		f.Close()
-		return nil, proc.ErrGone
-	}
-	return f, err
+	return os.Open(nsfs.Path(pid, kind))
 }

@@ -24,7 +24,8 @@ var namespaceFlags = map[specs.LinuxNamespaceType]int{
 // list is the pod's if the pod shares it, else the host's.
 type namespaces struct {
 	pod    int        // those of the pod, as CLONE_NEW… flags
-	paths  []*os.File // those that are joined by a path
+	paths  []*os.File // those that are joined by a path, but for the next
+	cgroup *os.File   // the cgroup namespace that the child joins; nil for none
 	fresh  int        // those that are made
 	listed int        // those of paths and fresh
 }
@@ -46,7 +47,11 @@ func openNamespaces(l *specs.Linux) (*namespaces, error) {
 		}
 		f, err := os.Open(n.Path)
 		if err == nil {
-			ns.paths = append(ns.paths, f)
+			if flag == unix.CLONE_NEWCGROUP {
+				ns.cgroup = f
+			} else {
+				ns.paths = append(ns.paths, f)
+			}
 			err = isNamespace(f, flag)
 		}
 		if err != nil {
@@ -66,6 +71,7 @@ func isNamespace(f *os.File, flag int) error {
 }
 
 func (ns *namespaces) close() {
+	_ = ns.cgroup.Close() // which may be nil
 	for _, f := range ns.paths {
 		f.Close()
 	}
@@ -78,7 +84,10 @@ func (ns *namespaces) joins(flag int) bool { return ns.pod&flag != 0 }
 // moved to.
 const born = unix.CLONE_NEWPID
 
-// late are the kinds that the child enters when all else is done.
+// late are the kinds that the child enters when all else is done. From a cgroup namespace
+// the kernel lets nobody into a group if either that or the one he comes from lies
+// outside of it, where the hierarchy is mounted with nsdelegate, as systemd does
+// (cgroup_attach_permissions): whoever is to be born in a group cannot have a parent there.
 const late = unix.CLONE_NEWUSER | unix.CLONE_NEWCGROUP
 
 // enter moves the calling thread into the namespaces, and into a copy of the pause's

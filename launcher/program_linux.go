@@ -101,6 +101,13 @@ func (l *launch) lateNamespaces(p *spawn.Program) error {
 	if l.ns.fresh&unix.CLONE_NEWCGROUP != 0 {
 		p.Call("new cgroup namespace", unix.SYS_UNSHARE, unix.CLONE_NEWCGROUP)
 	}
+	if l.ns.cgroup != nil {
+		fd, err := l.high(l.ns.cgroup)
+		if err != nil {
+			return err
+		}
+		p.Call("join cgroup namespace", unix.SYS_SETNS, fd, unix.CLONE_NEWCGROUP)
+	}
 	if l.userns == nil {
 		return nil
 	}
