@@ -81,6 +81,9 @@ func (m *machine) run(ctx context.Context) error {
 	if m.full {
 		mode = "testvm.mode=full apparmor=1 security=apparmor"
 	}
+	if m.accel == "tcg" {
+		mode += " testvm.slow=10" // see testenv.Patience
+	}
 	cmd := qemu(
 		ctx, m.accel, m.kernel, mode,
 		"-smp", "2", "-m", "3072",

@@ -1,8 +1,10 @@
 #!/bin/bash
 # Process 1 of a bare machine: runs the tests and says how they ended.
 export PATH=/testvm/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-export HOME=/root USER=root LC_ALL=C.UTF-8 TMPDIR=/tmp PODBOX_PRIVILEGED=1 PODBOX_TEST_SLOW=1
+export HOME=/root USER=root LC_ALL=C.UTF-8 TMPDIR=/tmp PODBOX_PRIVILEGED=1
 mount -t proc proc /proc
+PODBOX_TEST_SLOW=$(tr ' ' '\n' </proc/cmdline | sed -n 's/^testvm\.slow=//p')
+export PODBOX_TEST_SLOW
 mount -t sysfs sysfs /sys
 mkdir -p /dev/pts /dev/shm /dev/mqueue
 mount -t devpts -o gid=5,mode=620,ptmxmode=666 devpts /dev/pts

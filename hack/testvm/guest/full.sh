@@ -27,12 +27,17 @@ check() {
 
 # until COMMAND tries it for a minute.
 until_ok() {
-	local try
+	local try status=1
+	set +x
 	for ((try = 0; try < 120; try++)); do
-		if "$@"; then return 0; fi
+		if "$@"; then
+			status=0
+			break
+		fi
 		sleep 0.5
 	done
-	return 1
+	set -x
+	return $status
 }
 gone() { ! kill -0 "$1" 2>/dev/null; }
 refused() { if "$@"; then echo "it works: $*"; return 1; fi; }
@@ -64,6 +69,7 @@ installed() {
 	echo secret >$box/secret
 	install -m 0755 /testvm/bin/podtalk $box/
 	chroot $box /bin/busybox --install -s /bin
+	podbox image import $box localhost/box:1
 }
 
 doctor() {
@@ -146,7 +152,6 @@ apparmor() {
 	equal "$(podbox exec -c armored service -- cat /proc/self/attr/current)" 'testvm (enforce)'
 	podbox rm -f -c armored service
 	refused podbox run --rm --rootfs $box --security-opt apparmor=nosuch service -- true
-	podbox image import $box localhost/box:1
 	podbox apply -f - <<-END
 		apiVersion: v1
 		kind: Pod

@@ -10,6 +10,8 @@ mkdir -p "$root/testvm" "$root/lib/modules"
 
 # Servers are there for pods, not to run by themselves.
 chroot "$root" systemctl -q disable nginx redis-server docker-registry ssh 2>/dev/null || true
+# Nobody logs in there.
+chroot "$root" systemctl -q mask serial-getty@ttyS0.service
 # What is checked on the whole Debian begins when it has come up.
 cat >"$root/etc/systemd/system/testvm.service" <<'END'
 [Unit]
