@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/podbox/podbox/internal/testenv"
 )
 
 var update = flag.Bool("update", false, "write what commands show into the documents")
@@ -21,14 +23,20 @@ var update = flag.Bool("update", false, "write what commands show into the docum
 //
 // A command that fails shows why.
 func TestDocuments(t *testing.T) {
-	for _, path := range []string{"TUTORIAL.md"} {
-		t.Run(path, func(t *testing.T) {
+	testenv.NeedRoot(t)
+	bin := programs(t)
+	run := func(name, path string, do func(*testing.T, *document, *shell)) {
+		t.Run(name, func(t *testing.T) {
 			d := readDocument(t, path)
-			follow(t, d, newShell(t))
+			do(t, d, newShell(t, bin))
 			if *update {
 				d.write(t)
 			}
 		})
+	}
+	run("picture", "../README.md", picture)
+	for _, path := range []string{"../README.md", "TUTORIAL.md", "NETWORK.md"} {
+		run(path, path, follow)
 	}
 }
 

@@ -20,7 +20,7 @@ var varies = []struct {
 	{regexp.MustCompile(`\b0x[0-9a-f]{8}\b`), "KEY"},
 	{regexp.MustCompile(`\b(eth0@if)\d+( +)\w+`), "${1}N STATE"},
 	{regexp.MustCompile(`\b(pid|PID|process) \d+`), "$1 N"},
-	{regexp.MustCompile(`\b40265\d{5}\b`), "INODE"},
+	{regexp.MustCompile(`\b402[67]\d{6}\b`), "INODE"},
 	{regexp.MustCompile(`\b\d+(\.\d+)?([kKMGT]i?B|B)\b`), "SIZE"},
 	{regexp.MustCompile(`^(\d+ +)\d+ +\d+( +[RSDZ] )`), "${1}N N$2"}, // of podbox top
 	{regexp.MustCompile(`^(\S+ +\S+ +)\d+\.\d( +SIZE )`), "${1}N$2"}, // of podbox stats

@@ -15,8 +15,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/podbox/podbox/internal/testenv"
 )
 
 // patience is how long a command may take.
@@ -42,17 +40,21 @@ exec 3<&-
 trap 'podbox rm -fa >/dev/null 2>&1' EXIT
 `
 
-// newShell starts a shell in an empty directory, with programs of this repository in its
-// PATH.
-func newShell(t *testing.T) *shell {
+// programs builds those of this repository and returns the directory that they are in.
+func programs(t *testing.T) string {
 	t.Helper()
-	testenv.NeedRoot(t)
 	bin := t.TempDir()
 	build := exec.Command("go", "build", "-o", bin, "./cmd/podbox", "./cmd/podbox-kube", "./examples/podtalk")
 	build.Dir, build.Env = "..", append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
+	return bin
+}
+
+// newShell starts a shell in an empty directory, with the programs in bin in its PATH.
+func newShell(t *testing.T, bin string) *shell {
+	t.Helper()
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -136,14 +138,21 @@ func (s *shell) run(command string) ([]string, int, error) {
 	}
 }
 
-// left returns what is on the host that a document should have removed.
+// left returns what is on the host that a document should have removed. What was killed
+// may be on its way out.
 func (s *shell) left(t *testing.T) []string {
 	t.Helper()
-	out, _, err := s.run(`podbox ls -q 2>&1; ls /run/podbox/pods /var/lib/podbox/pods 2>/dev/null | grep -v :; ip -o link | grep pbx; pgrep -a . | grep -v '^1 \|pgrep\|grep'`)
-	if err != nil {
-		t.Fatal(err)
+	const look = `podbox ls -q 2>&1; ls /run/podbox/pods /var/lib/podbox/pods 2>/dev/null | grep '^[0-9a-f]\{64\}'; ip -o link | grep pbx; pgrep -a . | grep -v '^1 \|pgrep\|grep\|bash /proc/self/fd/3'`
+	for n := 0; ; n++ {
+		out, _, err := s.run(look)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(out) == 0 || n == 50 {
+			return out
+		}
+		time.Sleep(20 * time.Millisecond)
 	}
-	return out
 }
 
 // file makes a file of a block that says its name.

@@ -94,25 +94,6 @@ func TestToyPod(t *testing.T) {
 	}
 }
 
-// TestReadme sees to it that Go in the README which says what file it is from is
-// part of that file.
-func TestReadme(t *testing.T) {
-	readme, err := os.ReadFile("../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	blocks := regexp.MustCompile("(?s)```go (\\S+)\n(.*?)```").FindAllStringSubmatch(string(readme), -1)
-	if len(blocks) == 0 {
-		t.Fatal("README.md has no Go of an example")
-	}
-	for _, b := range blocks {
-		file, err := os.ReadFile("../" + b[1])
-		if err != nil || !strings.Contains(string(file), b[2]) {
-			t.Errorf("README.md has Go that is not in %s (%v):\n%s", b[1], err, b[2])
-		}
-	}
-}
-
 // A container of runc joins a pod, twice, and sees the same address.
 func TestOCIRuntime(t *testing.T) {
 	testenv.NeedRoot(t)
