@@ -3,6 +3,7 @@ package docs
 
 import (
 	"flag"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -36,7 +37,7 @@ func TestDocuments(t *testing.T) {
 	}
 	run("picture", "../README.md", picture)
 	for _, path := range []string{"../README.md", "TUTORIAL.md", "NETWORK.md"} {
-		run(path, path, follow)
+		run(filepath.Base(path), path, follow)
 	}
 }
 
