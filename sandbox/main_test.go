@@ -105,6 +105,7 @@ var (
 	trialChange = Change{
 		Labels:    map[string]*string{"a": new(string)},
 		Bandwidth: &netns.Bandwidth{Egress: 1e6},
+		Names:     &Names{DNS: DNS{Search: []string{"example.org"}}},
 	}
 )
 

@@ -94,7 +94,7 @@ type Spec struct {
 }
 
 // DNS is the content of a resolv.conf(5). What is not given is the host's, as it is
-// when the pod is made or started: see Sandbox.UpdateNames. C libraries ask the first
+// when the pod is made or started: see Change.Names. C libraries ask the first
 // three servers.
 type DNS struct {
 	Servers []netip.Addr `json:"servers,omitempty"`

@@ -16,6 +16,11 @@ type Change struct {
 	Labels map[string]*string
 	// Bandwidth is set as a whole.
 	Bandwidth *netns.Bandwidth
+	// Names are set as a whole. Members that run see it at once, those on the host's
+	// filesystem too; one that uses the host's file, as in a pod with the host's
+	// network, does so until it ends. What a pod has of the host's own files is read
+	// again.
+	Names *Names
 }
 
 // apply returns what spec becomes.
@@ -36,6 +41,9 @@ func (c Change) apply(spec Spec) Spec {
 	if c.Bandwidth != nil {
 		spec.Bandwidth = *c.Bandwidth
 	}
+	if c.Names != nil {
+		spec.DNS, spec.Hosts = c.Names.DNS, c.Names.Hosts
+	}
 	return spec
 }
 
@@ -54,7 +62,7 @@ func (s *Sandbox) Update(ctx context.Context, c Change) error {
 		if err := next.Spec.Validate(); err != nil {
 			return err
 		}
-		if err := steps.Run(ctx, s.rt.updatePlan(rec, &next), s.rt.hook); err != nil {
+		if err := steps.Run(ctx, s.rt.updatePlan(rec, &next, c), s.rt.hook); err != nil {
 			return err
 		}
 		s.rt.announce("update", rec)
@@ -65,7 +73,7 @@ func (s *Sandbox) Update(ctx context.Context, c Change) error {
 // updatePlan leads from one record of a pod to the next. The record comes first: whoever
 // is killed after that leaves what is true when the change is repeated, or the pod is
 // stopped and started.
-func (rt *Runtime) updatePlan(rec, next *record) []steps.Step {
+func (rt *Runtime) updatePlan(rec, next *record, c Change) []steps.Step {
 	dir := rt.podDir(rec.ID)
 	plan := []steps.Step{{
 		Name: "record",
@@ -76,6 +84,9 @@ func (rt *Runtime) updatePlan(rec, next *record) []steps.Step {
 	}}
 	if next.wired() {
 		plan = append(plan, rt.bandwidthStep(next, rec))
+	}
+	if c.Names != nil {
+		plan = append(plan, rt.namesStep(next, rec))
 	}
 	return plan
 }

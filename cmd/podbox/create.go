@@ -18,7 +18,9 @@ import (
 type createFlags struct {
 	hostname, network, ip, ip6, mac, ipRange, ip6Range, shmSize string
 
-	share, sysctls, dns, dnsSearch, hosts, labels, volumes, ports []string
+	share, sysctls, labels, volumes, ports []string
+
+	names nameFlags
 
 	limits limitFlags
 	rates  rateFlags
@@ -86,9 +88,7 @@ func (a *app) create() *cobra.Command {
 	fl.StringSliceVar(&f.share, "share", nil, "`namespaces` that members share: net, ipc, uts, pid (default net,ipc,uts)")
 	fl.StringVar(&f.shmSize, "shm-size", "", "`size` of /dev/shm, such as 64m or 1g (default 64m)")
 	fl.StringArrayVar(&f.sysctls, "sysctl", nil, "`name=value` to set in the pod's namespaces")
-	fl.StringArrayVar(&f.dns, "dns", nil, "`address` of a DNS server (default those of the host)")
-	fl.StringArrayVar(&f.dnsSearch, "dns-search", nil, "DNS search `domain`")
-	fl.StringArrayVar(&f.hosts, "add-host", nil, "`name:address` to add to /etc/hosts")
+	f.names.add(fl)
 	fl.StringArrayVar(&f.labels, "label", nil, "`key=value` for your own use")
 	fl.StringArrayVar(&f.volumes, "volume", nil, "volume for the pod's containers: `NAME[:disk|memory[,size=64Mi]]` or NAME:hostpath=/PATH[,type=TYPE]")
 	fl.StringArrayVarP(&f.ports, "publish", "p", nil, "port of the pod that is one of the host: `[HOST-IP:][HOST-PORT:]PORT[/udp|/sctp]`, or ranges; without HOST-PORT a free one")
@@ -103,7 +103,7 @@ func (a *app) create() *cobra.Command {
 // spec turns the flags into a Spec. What can be judged without knowing how it was
 // written is left to Spec.Validate.
 func (f *createFlags) spec() (sandbox.Spec, error) {
-	s := sandbox.Spec{Hostname: f.hostname, DNS: sandbox.DNS{Search: f.dnsSearch}}
+	s := sandbox.Spec{Hostname: f.hostname}
 	var err error
 	if f.network != "" {
 		if s.Network, err = netns.Parse(f.network); err != nil {
@@ -150,20 +150,8 @@ func (f *createFlags) spec() (sandbox.Spec, error) {
 	if s.Labels, err = pairs("--label", f.labels); err != nil {
 		return s, err
 	}
-	for _, v := range f.dns {
-		addr, err := netip.ParseAddr(v)
-		if err != nil {
-			return s, fmt.Errorf("--dns %q: %w: want an IP address", v, sandbox.ErrInvalid)
-		}
-		s.DNS.Servers = append(s.DNS.Servers, addr)
-	}
-	for _, v := range f.hosts {
-		name, ip, _ := strings.Cut(v, ":")
-		addr, err := netip.ParseAddr(ip)
-		if err != nil || name == "" {
-			return s, fmt.Errorf("--add-host %q: %w: want name:address", v, sandbox.ErrInvalid)
-		}
-		s.Hosts = append(s.Hosts, sandbox.Host{Name: name, IP: addr})
+	if err := f.names.set(&s.DNS, &s.Hosts); err != nil {
+		return s, err
 	}
 	for _, v := range f.volumes {
 		volume, err := volumes.Parse(v)

@@ -168,8 +168,8 @@ func TestCreateFlagsSpec(t *testing.T) {
 	all := createFlags{
 		hostname: "db.example", network: "pod", ip: "10.88.7.7", ip6: "fd00::7", mac: "02:00:5e:10:00:01",
 		ipRange: "10.88.0.0/16", ip6Range: "fd00::/64", shmSize: "1m", share: []string{"net", "pid"},
-		sysctls: []string{"net.core.somaxconn=1"}, dns: []string{"9.9.9.9", "fd00::9"}, dnsSearch: []string{"example.com"},
-		hosts: []string{"a:10.0.0.1", "b:fd00::1"}, labels: []string{"k=v"},
+		sysctls: []string{"net.core.somaxconn=1"}, names: nameFlags{dns: []string{"9.9.9.9", "fd00::9"}, search: []string{"example.com"}, hosts: []string{"a:10.0.0.1", "b:fd00::1"}},
+		labels: []string{"k=v"},
 	}
 	want := sandbox.Spec{
 		Hostname: "db.example",
@@ -198,8 +198,8 @@ func TestCreateFlagsSpec(t *testing.T) {
 		"--shm-size ":  {shmSize: "0"},
 		"--sysctl ":    {sysctls: []string{"x"}},
 		"--label ":     {labels: []string{"x"}},
-		"--dns ":       {dns: []string{"x"}},
-		"--add-host ":  {hosts: []string{":10.0.0.1"}},
+		"--dns ":       {names: nameFlags{dns: []string{"x"}}},
+		"--add-host ":  {names: nameFlags{hosts: []string{":10.0.0.1"}}},
 		"network ":     {network: "bridge"},
 	} {
 		if _, err := f.spec(); !errors.Is(err, sandbox.ErrInvalid) || !strings.HasPrefix(err.Error(), name) {
@@ -213,7 +213,7 @@ func FuzzCreateFlagsHosts(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		spec, err := (&createFlags{hosts: []string{s}}).spec()
+		spec, err := (&createFlags{names: nameFlags{hosts: []string{s}}}).spec()
 		if err != nil {
 			return
 		}

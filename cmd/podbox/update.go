@@ -11,6 +11,7 @@ import (
 
 func (a *app) update() *cobra.Command {
 	var rates rateFlags
+	var names nameFlags
 	var labels []string
 	cmd := &cobra.Command{
 		Use:   "update [flags] POD...",
@@ -19,11 +20,13 @@ func (a *app) update() *cobra.Command {
 is. Of a pod that does not run it is changed what it is started with.`,
 		Example: `  podbox update --ingress 100M --egress 10M web
   podbox update --egress 0 web          # no limit any more
-  podbox update --label tier=front --label old- web`,
+  podbox update --label tier=front --label old- web
+  podbox update --dns 192.0.2.53 --add-host db:10.1.2.3 --add-host old- web
+  podbox update --dns '' web            # the host's resolvers again`,
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: a.pods(0),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if !rates.given() && len(labels) == 0 {
+			if !rates.given() && !names.given() && len(labels) == 0 {
 				return fmt.Errorf("update: %w: no flag says what to change", sandbox.ErrInvalid)
 			}
 			change := sandbox.Change{}
@@ -33,11 +36,17 @@ is. Of a pod that does not run it is changed what it is started with.`,
 			}
 			return a.each(args, func(pod *sandbox.Sandbox) error {
 				c := change
-				if rates.given() {
-					i, err := pod.Info()
-					if err != nil {
+				i, err := pod.Info()
+				if err != nil {
+					return err
+				}
+				if names.given() {
+					c.Names = &sandbox.Names{DNS: i.DNS, Hosts: i.Hosts}
+					if err := names.set(&c.Names.DNS, &c.Names.Hosts); err != nil {
 						return err
 					}
+				}
+				if rates.given() {
 					c.Bandwidth = &i.Bandwidth
 					if err := rates.set(c.Bandwidth); err != nil {
 						return err
@@ -49,6 +58,7 @@ is. Of a pod that does not run it is changed what it is started with.`,
 	}
 	fl := cmd.Flags()
 	rates.add(fl)
+	names.add(fl)
 	fl.StringArrayVar(&labels, "label", nil, "`key=value` to set, or key- to take away")
 	return cmd
 }

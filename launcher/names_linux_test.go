@@ -59,7 +59,7 @@ func TestUpdateNames(t *testing.T) {
 		{dns("fd00::1"), nil, "nameserver fd00::1 10.88.0.2 web fd70:6f64:626f:7800::2 web"},
 		{dns(), nil, "10.88.0.2 web fd70:6f64:626f:7800::2 web"},
 	} {
-		if err := pod.UpdateNames(bg, tt.dns, tt.hosts); err != nil {
+		if err := pod.Update(bg, sandbox.Change{Names: &sandbox.Names{DNS: tt.dns, Hosts: tt.hosts}}); err != nil {
 			t.Fatal(err)
 		}
 		for name, look := range ask {
@@ -68,7 +68,7 @@ func TestUpdateNames(t *testing.T) {
 			}
 		}
 	}
-	if err := pod.UpdateNames(bg, sandbox.DNS{}, []sandbox.Host{{Name: "a b"}}); !errors.Is(err, sandbox.ErrInvalid) {
+	if err := pod.Update(bg, sandbox.Change{Names: &sandbox.Names{Hosts: []sandbox.Host{{Name: "a b"}}}}); !errors.Is(err, sandbox.ErrInvalid) {
 		t.Errorf("a wrong name: %v", err)
 	}
 	// What was refused has changed nothing.
