@@ -52,7 +52,7 @@ func (f *runFlags) add(cmd *cobra.Command) {
 	fl.StringVar(&f.rootfs, "rootfs", "", "`directory` that is the container's root (default the host's filesystem)")
 	fl.StringVar(&f.bundle, "bundle", "", "OCI bundle: a `directory` with a config.json that says all")
 	fl.StringVar(&f.image, "image", "", "`name`, or ID, of an image that has the container's root and says how it is run")
-	fl.StringVar(&f.pull, "pull", pullMissing, "fetch the image: missing, always or `never`")
+	fl.StringVar(&f.pull, "pull", pullMissing, "fetch the image `when`: missing, always or never")
 	fl.Func("entrypoint", "run this instead of the image's entrypoint and command: a `word`, or words as JSON", func(s string) error {
 		f.entrypoint = &s
 		return nil
@@ -70,17 +70,17 @@ func (f *runFlags) add(cmd *cobra.Command) {
 	fl.BoolVar(&f.privileged, "privileged", false, "no isolation but namespaces: all capabilities and devices, nothing hidden")
 	fl.StringSliceVar(&f.capAdd, "cap-add", nil, "`capabilities` to have besides, or all")
 	fl.StringSliceVar(&f.capDrop, "cap-drop", nil, "`capabilities` not to have, or all")
-	fl.StringArrayVar(&f.securityOpts, "security-opt", nil, "no-new-privileges[=BOOL], seccomp=unconfined|FILE, apparmor=PROFILE, label=LABEL, mask=PATHS, unmask=PATHS|ALL")
+	fl.StringArrayVar(&f.securityOpts, "security-opt", nil, "`what`: no-new-privileges[=BOOL], seccomp=unconfined|FILE, apparmor=PROFILE, label=LABEL, mask=PATHS, unmask=PATHS|ALL")
 	fl.StringArrayVar(&f.uidMaps, "uidmap", nil, "map users `INSIDE:OUTSIDE:SIZE` in a user namespace of its own")
-	fl.StringArrayVar(&f.gidMaps, "gidmap", nil, "map groups, as --uidmap (default the same)")
+	fl.StringArrayVar(&f.gidMaps, "gidmap", nil, "map groups `INSIDE:OUTSIDE:SIZE`, as --uidmap (default the same)")
 	fl.StringArrayVar(&f.ulimits, "ulimit", nil, "resource limit `NAME=SOFT[:HARD]`, such as nofile=1024:4096")
 	fl.StringVar(&f.umask, "umask", "", "umask of the program, in `octal` (default 0022)")
-	fl.IntVar(&f.oomScore, "oom-score-adj", 0, "how soon the kernel ends it for want of memory: -1000 (late) to `1000`")
+	fl.IntVar(&f.oomScore, "oom-score-adj", 0, "how soon the kernel ends it for want of memory: a `number` from -1000 (late) to 1000")
 	fl.StringVar(&f.restart, "restart", "", "with -d: start again `when` it has ended: never, on-failure[:N] or always")
 	fl.StringVar(&f.backoff, "backoff", "", "wait before restarts: `FIRST[,MOST[,RESET]]` (default 10s,5m,10m)")
 	fl.StringVar(&f.stopSignal, "stop-signal", "", "`signal` that asks it to end (default TERM)")
 	fl.StringVar(&f.logSize, "log-size", "", "with -d: `size` at which the log is rotated (default 10m)")
-	fl.IntVar(&f.logFiles, "log-files", 0, "with -d: how `many` files of log there are at most (default 5)")
+	fl.IntVar(&f.logFiles, "log-files", 0, "with -d: `number` of files of log at most (default 5)")
 	fl.StringArrayVar(&f.labels, "label", nil, "`key=value` for your own use")
 	fl.StringVar(&f.runtime, "runtime", "", "have another OCI `runtime` run it: runc, crun or a path")
 	f.limits.add(fl)
@@ -105,7 +105,7 @@ const defaultPIDs = 2048
 func (f *limitFlags) add(fl *pflag.FlagSet) {
 	fl.StringVar(&f.memory, "memory", "", "most memory to use, as a `size` such as 256m")
 	fl.StringVar(&f.cpus, "cpus", "", "most CPU time to use, as a `number` of CPUs such as 0.5")
-	fl.Int64Var(&f.pids, "pids-limit", 0, "most processes and threads to have; -1 for any number (default of a container with a root of its own 2048)")
+	fl.Int64Var(&f.pids, "pids-limit", 0, "`number` of processes and threads to have at most; -1 for any number (default of a container with a root of its own 2048)")
 }
 
 func (f *limitFlags) limits() (l sandbox.Limits, err error) {

@@ -17,7 +17,11 @@ func (a *app) update() *cobra.Command {
 		Use:   "update [flags] POD...",
 		Short: "Change what a pod may, while it runs",
 		Long: `Change what a pod may, while it runs, and its labels. What no flag names stays as it
-is. Of a pod that does not run it is changed what it is started with.`,
+is. Of a pod that does not run it is changed what it is started with.
+
+--dns and --dns-search take the place of those before; an empty word brings the host's
+back. --add-host adds a host, or takes one away (name-). Programs that run see it at
+once.`,
 		Example: `  podbox update --ingress 100M --egress 10M web
   podbox update --egress 0 web          # no limit any more
   podbox update --label tier=front --label old- web
