@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"github.com/google/nftables"
 	"golang.org/x/sys/unix"
@@ -38,7 +39,7 @@ func (r Rules) Elsewhere(ports []Port) error {
 			continue
 		}
 		for name, set := range newBatch(t).sets {
-			if !set.IsMap {
+			if !publishes(name) {
 				continue
 			}
 			elems, err := c.GetSetElements(set)
@@ -59,6 +60,11 @@ func (r Rules) Elsewhere(ports []Port) error {
 		}
 	}
 	return nil
+}
+
+// publishes reports whether a set has ports.
+func publishes(set string) bool {
+	return strings.HasPrefix(set, "any") || strings.HasPrefix(set, "one") || strings.HasPrefix(set, "range")
 }
 
 // portOf reads the host's side of an element of a map: the inverse of publish.

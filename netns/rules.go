@@ -1,6 +1,7 @@
 package netns
 
 import (
+	"errors"
 	"net/netip"
 	"strings"
 )
@@ -17,6 +18,8 @@ import (
 //	                      for the pod could not answer. All else keeps its address.
 //	prerouting            from or to 127.0.0.0/8 on any link but lo: dropped
 //	prerouting            from a pod, but by an address that is not its own: dropped
+//	forward               what begins a connection that a pod's policy does not allow:
+//	                      dropped. input: the same from a pod to the host
 //	forward               from a link that forwards for the sake of pods only, and
 //	                      not to a published port: dropped
 //
@@ -46,6 +49,9 @@ func (p Publication) addrs() map[string]netip.Addr {
 	}
 	return m
 }
+
+// ErrAbsent is matched if the rules are not what they were thought to be.
+var ErrAbsent = errors.New("not as it was")
 
 // DefaultTable is the table of the installation that has the default directory. Others
 // have names that begin with it and a dash.

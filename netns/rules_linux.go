@@ -25,9 +25,9 @@ func (r Rules) Present() (bool, error) {
 	return true, nil
 }
 
-// Replace makes the table anew, with what all pods publish. guarded are the links
-// that forward for the sake of pods only.
-func (r Rules) Replace(pods []Publication, guarded Uplinks) error {
+// Replace makes the table anew, with what all pods publish, and the policies of those
+// that have one. guarded are the links that forward for the sake of pods only.
+func (r Rules) Replace(pods []Publication, guarded Uplinks, policed ...Policed) error {
 	there, err := r.Present()
 	if err != nil {
 		return err
@@ -43,13 +43,23 @@ func (r Rules) Replace(pods []Publication, guarded Uplinks) error {
 			b.publish(p)
 			b.hairpin(p)
 		}
+		for _, p := range policed {
+			b.police(p)
+		}
+		b.bound()
 		b.guard(guarded)
-		for _, s := range b.sets {
+		for name, s := range b.sets {
+			if b.policies[name] && len(policed) == 0 {
+				continue // where there are no policies they cost nothing
+			}
 			if err := c.AddSet(s, nil); err != nil {
 				return err
 			}
 		}
 		addChains(c, t, b.sets)
+		if len(policed) > 0 {
+			addPolicyChains(c, t, b.sets)
+		}
 		return b.each(c.SetAddElements)
 	})
 	if errors.Is(err, unix.ENOENT) { // everything else that it names it has made
@@ -148,13 +158,15 @@ func (r Rules) wrap(verb string, err error) error {
 // A batch is elements for the sets of a table.
 type batch struct {
 	sets     map[string]*nftables.Set
+	policies map[string]bool // which of them are there for policies only
+	stated   map[string]bool // facts that are among the elements
 	elements map[string][]nftables.SetElement
 }
 
 // newBatch returns a batch without elements. Sets have IDs, for the library counts
 // them in a variable that is not locked.
 func newBatch(t *nftables.Table) *batch {
-	b := &batch{sets: make(map[string]*nftables.Set), elements: make(map[string][]nftables.SetElement)}
+	b := &batch{sets: make(map[string]*nftables.Set), policies: make(map[string]bool), stated: make(map[string]bool), elements: make(map[string][]nftables.SetElement)}
 	add := func(name string, s nftables.Set) {
 		s.Table, s.Name, s.ID, s.KeyByteOrder = t, name, uint32(len(b.sets)+1), binaryutil.BigEndian
 		b.sets[name] = &s
@@ -167,6 +179,10 @@ func newBatch(t *nftables.Table) *batch {
 		add("range"+family, nftables.Set{IsMap: true, Concatenation: true, Interval: true, KeyType: nftables.MustConcatSetType(proto, addr, port), DataType: addr})
 		add("hairpin"+family, nftables.Set{Concatenation: true, KeyType: nftables.MustConcatSetType(addr, addr)})
 		add("uplinks"+family, nftables.Set{KeyType: nftables.TypeIFName})
+		addPolicySets(func(name string, s nftables.Set) {
+			add(name, s)
+			b.policies[name] = true
+		}, family, addr)
 	}
 	return b
 }

@@ -18,13 +18,21 @@ func newTransaction() (*transaction, error) {
 	var err error
 	t.Conn, err = nftables.New(nftables.AsLasting(), nftables.WithSockOptions(func(c *netlink.Conn) error {
 		t.socket = c
+		// Each command is answered, and the answers wait until all have been sent.
+		if err := c.SetReadBuffer(maxAnswers); err != nil {
+			return err
+		}
 		return c.SetWriteBuffer(maxBatch)
 	}))
 	return t, err
 }
 
-// maxBatch bounds a transaction, in bytes: some 20,000 pods.
-const maxBatch = 16 << 20
+// maxBatch bounds a transaction, in bytes: some 20,000 pods. maxAnswers bounds the
+// answers to it.
+const (
+	maxBatch   = 16 << 20
+	maxAnswers = 4 << 20
+)
 
 // close closes the socket. If the transaction has deleted anything the kernel makes
 // whoever closes it wait until the memory is free, some 10 ms and more
