@@ -120,6 +120,9 @@ func (l *Leases) takeOver(ctx context.Context, addr netip.Addr, owner string) er
 	return err
 }
 
+// Owner returns who has an address: an error that matches fs.ErrNotExist if nobody has.
+func (l *Leases) Owner(addr netip.Addr) (string, error) { return os.Readlink(l.path(addr)) }
+
 // Release gives an address back. It does nothing if owner does not have it.
 func (l *Leases) Release(addr netip.Addr, owner string) error {
 	if !addr.IsValid() {

@@ -134,7 +134,7 @@ func (b *build) createPlan() []steps.Step {
 			Text: "take " + b.wantedAddress(),
 			Back: "give the addresses back",
 			Do:   b.takeAddress,
-			Undo: b.noted(func(context.Context) error { return b.rt.releaseAddress(b.rec) }),
+			Undo: b.noted(b.leave),
 		})
 	}
 	if len(b.rec.Spec.Ports) > 0 {
@@ -162,6 +162,9 @@ func (b *build) upPlan(take ...steps.Step) []steps.Step {
 		Text: "write " + strings.Join(spec.files(), ", "),
 		Do:   func(context.Context) error { return writeFiles(b.rt.podDir(b.rec.ID), b.rec) },
 	}, b.pauseStep())
+	if !spec.Policy.IsZero() {
+		plan = append(plan, b.policyStep())
+	}
 	if spec.owns(Net) {
 		plan = append(plan, b.wireStep())
 	}
@@ -234,6 +237,11 @@ func (b *build) wireStep() steps.Step {
 		Do: func(ctx context.Context) error {
 			if err := b.rt.ensureRules(ctx); err != nil {
 				return err
+			}
+			if b.rec.Spec.Policy.IsZero() { // what it is to the policies of others
+				if err := b.rt.police(ctx, nil, b.rec); err != nil && !incapable(err) {
+					return err
+				}
 			}
 			// Of a pause that died the link may still be there.
 			if err := b.rt.disconnect(b.rec); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 
@@ -13,17 +14,23 @@ import (
 	"github.com/podbox/podbox/internal/mnt"
 	"github.com/podbox/podbox/internal/nsthread"
 	"github.com/podbox/podbox/internal/proc"
+	"github.com/podbox/podbox/internal/steps"
 	"github.com/podbox/podbox/volumes"
 )
 
 // Describe replaces the pod's labels and annotations.
 func (s *Sandbox) Describe(ctx context.Context, labels, annotations map[string]string) error {
 	return s.locked(ctx, "describe", func(rec *record, _ *flock.Lock) error {
-		rec.Spec.Labels, rec.Spec.Annotations = labels, annotations
-		if err := rec.Spec.Validate(); err != nil {
+		next := *rec
+		next.Spec.Labels, next.Spec.Annotations = labels, annotations
+		if err := next.Spec.Validate(); err != nil {
 			return err
 		}
-		return rec.write(s.rt.podDir(s.id))
+		if maps.Equal(labels, rec.Spec.Labels) {
+			return next.write(s.rt.podDir(s.id))
+		}
+		// Labels are what policies go by.
+		return steps.Run(ctx, s.rt.updatePlan(rec, &next, Change{}), s.rt.hook)
 	})
 }
 

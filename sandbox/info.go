@@ -39,11 +39,13 @@ type Info struct {
 	Link  string       `json:"link,omitempty"`
 	Ports []netns.Port `json:"ports,omitempty"`
 	// Bandwidth is that of the link, in bits a second.
-	Bandwidth netns.Bandwidth   `json:"bandwidth,omitzero"`
-	ShmSize   int64             `json:"shmSize,omitempty"` // bytes
-	Sysctls   map[string]string `json:"sysctls,omitempty"`
-	DNS       DNS               `json:"dns,omitzero"`
-	Hosts     []Host            `json:"hosts,omitempty"`
+	Bandwidth netns.Bandwidth `json:"bandwidth,omitzero"`
+	// Policy says who connects with the pod.
+	Policy  netns.Policy      `json:"policy,omitzero"`
+	ShmSize int64             `json:"shmSize,omitempty"` // bytes
+	Sysctls map[string]string `json:"sysctls,omitempty"`
+	DNS     DNS               `json:"dns,omitzero"`
+	Hosts   []Host            `json:"hosts,omitempty"`
 	// Volumes are the pod's, without the contents of files.
 	Volumes []volumes.Volume `json:"volumes,omitempty"`
 	Limits  Limits           `json:"limits,omitzero"`
@@ -62,7 +64,7 @@ func (rt *Runtime) info(rec *record, l *look) *Info {
 		ID: rec.ID, Name: rec.Spec.Name, Created: rec.Created, Error: rec.Error,
 		Hostname: rec.Spec.hostname(), Domain: rec.Spec.Domain, Labels: rec.Spec.Labels, Annotations: rec.Spec.Annotations, Share: rec.Spec.Share,
 		Network: rec.Spec.Network.String(), MAC: rec.Address.MAC, Networks: rec.Networks,
-		Ports: rec.Spec.Ports, Bandwidth: rec.Spec.Bandwidth, ShmSize: rec.Spec.ShmSize, Sysctls: rec.Spec.Sysctls, DNS: rec.Spec.DNS, Hosts: rec.Spec.Hosts,
+		Ports: rec.Spec.Ports, Bandwidth: rec.Spec.Bandwidth, Policy: rec.Spec.Policy, ShmSize: rec.Spec.ShmSize, Sysctls: rec.Spec.Sysctls, DNS: rec.Spec.DNS, Hosts: rec.Spec.Hosts,
 		Volumes: withoutContents(rec.Spec.Volumes), Limits: rec.Spec.Limits,
 		Cgroup: parentGroup(rt.root) + "/" + rec.ID, Dir: rt.podDir(rec.ID),
 	}

@@ -40,8 +40,21 @@ func (s *Sandbox) Start(ctx context.Context) error {
 	})
 }
 
-// startPlan is what brings a recorded pod to state running; nothing if it is.
+// startPlan is what brings a recorded pod to state running; nothing if it is. It ends what
+// somebody else had begun to change.
 func (b *build) startPlan() ([]steps.Step, error) {
+	plan, err := b.runPlan()
+	if err != nil || !b.rec.Changing {
+		return plan, err
+	}
+	if b.rec.wired() {
+		plan = append(plan, b.rt.bandwidthStep(b.rec, b.rec), b.rt.changePolicyStep(b.rec, b.rec))
+	}
+	return append(plan, b.rt.namesStep(b.rec, b.rec), b.rt.settledStep(b.rec)), nil
+}
+
+// runPlan is startPlan for a pod that is as its record says, as far as it is.
+func (b *build) runPlan() ([]steps.Step, error) {
 	rec := b.rec
 	var plan []steps.Step
 	if rec.wired() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"strconv"
 	"strings"
@@ -64,7 +65,7 @@ func do(words []string) int {
 var verbs = map[string]func(context.Context, *Runtime, string) error{
 	"create": func(ctx context.Context, rt *Runtime, name string) error {
 		spec := Spec{Name: name}
-		for _, s := range []Spec{trialSpec, shapedSpec, plugSpec} {
+		for _, s := range []Spec{trialSpec, shapedSpec, plugSpec, policedSpec} {
 			if name == s.Name {
 				spec = s
 			}
@@ -101,10 +102,16 @@ var (
 		{Port: 81, Protocol: netns.TCP, Count: 1},
 	}, Bandwidth: netns.Bandwidth{Ingress: 1e9}}
 	shapedSpec  = Spec{Name: "shaped", Bandwidth: netns.Bandwidth{Egress: 1e9}}
+	policedSpec = Spec{
+		Name: "policed", Labels: map[string]string{"app": "web"},
+		Network: netns.Network{Mode: netns.ModePod, IP: netip.MustParseAddr("10.88.9.9"), IP6: netip.MustParseAddr("fd70:6f64:626f:7800::909")},
+		Policy:  netns.Policy{From: []netns.Peer{{Pod: "q"}}},
+	}
 	trialPort   = netns.Port{HostPort: 9090, Port: 90}
 	trialChange = Change{
 		Labels:    map[string]*string{"a": new(string)},
 		Bandwidth: &netns.Bandwidth{Egress: 1e6},
+		Policy:    &netns.Policy{From: []netns.Peer{{Pod: "q"}}},
 		Names:     &Names{DNS: DNS{Search: []string{"example.org"}}},
 	}
 )

@@ -119,7 +119,7 @@ func (rt *Runtime) remove(ctx context.Context, rec *record, opts StopOptions, id
 	}, steps.Step{
 		Name: "address",
 		Text: "give the addresses back",
-		Do:   func(context.Context) error { return rt.releaseAddress(rec) },
+		Do:   func(ctx context.Context) error { return rt.giveBack(ctx, rec) },
 	}, steps.Step{
 		Name: "rules",
 		Text: "remove the host's rules, if no other pod needs them",

@@ -127,10 +127,17 @@ func (rt *Runtime) replaceRules(ctx context.Context) error {
 	}
 	var pods []netns.Publication
 	var links []string
+	var known []*record
 	for _, id := range ids {
 		rec, err := readRecord(rt.podDir(id))
-		if err != nil || len(rec.Spec.Ports) == 0 || !rec.wired() || !netns.Connected(rec.link()) {
+		if err != nil {
 			continue // a bad record publishes nothing
+		}
+		if hasPolicy(rec) {
+			known = append(known, rec)
+		}
+		if len(rec.Spec.Ports) == 0 || !rec.wired() || !netns.Connected(rec.link()) {
+			continue
 		}
 		pub := publication(rec, nil)
 		for _, p := range rec.Spec.Ports {
@@ -148,8 +155,21 @@ func (rt *Runtime) replaceRules(ctx context.Context) error {
 	if err := rt.recordUplinks(up); err != nil {
 		return err
 	}
-	if err := rt.rules.Replace(pods, up); err != nil {
+	policed, groups := allPoliced(known)
+	if !groups {
+		// Before the rules lose them: who is killed in between leaves groups that nobody
+		// asks for, and that are made anew before anybody does.
+		if err := rt.recordGroups(false); err != nil {
+			return err
+		}
+	}
+	if err := rt.rules.Replace(pods, up, policed...); err != nil {
 		return err
+	}
+	if groups {
+		if err := rt.recordGroups(true); err != nil {
+			return err
+		}
 	}
 	for _, l := range links {
 		if err := netns.ReachLoopback(l, true); err != nil {

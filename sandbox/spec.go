@@ -75,6 +75,9 @@ type Spec struct {
 	// changed later: see Sandbox.Update; or network cni, with a plugin that has the capability
 	// bandwidth, and stays what it is.
 	Bandwidth netns.Bandwidth `json:"bandwidth,omitzero"`
+	// Policy says with whom the pod may begin connections, and who with it. It needs
+	// network pod, and can be changed later: see Sandbox.Update.
+	Policy netns.Policy `json:"policy,omitzero"`
 	// ShmSize limits the pod's /dev/shm, in bytes. 0: ipcns.DefaultShmSize.
 	ShmSize int64 `json:"shmSize,omitempty"`
 	// Sysctls are set in the pod's namespaces when they are made: those of
@@ -204,6 +207,9 @@ func (s Spec) Validate() error {
 		return err
 	}
 	if err := s.validateBandwidth(); err != nil {
+		return err
+	}
+	if err := s.validatePolicy(); err != nil {
 		return err
 	}
 	if !s.shares(Net) && s.Network.Mode != netns.ModeHost {

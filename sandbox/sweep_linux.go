@@ -114,6 +114,12 @@ func (rt *Runtime) removeUnrecorded(ctx context.Context, id string) error {
 	if err := rt.removeState(ctx, &record{ID: id, StateDir: rt.stateDir}); err != nil {
 		return err
 	}
+	// Its addresses are in the rules, maybe, and who has them next is somebody else.
+	if there, err := rt.rules.Present(); err == nil && there {
+		if err := rt.replaceRules(ctx); err != nil {
+			return err
+		}
+	}
 	for _, kind := range []string{"leases", "names"} {
 		if err := removeLinksTo(filepath.Join(rt.root, kind), id); err != nil {
 			return err

@@ -16,6 +16,8 @@ type Change struct {
 	Labels map[string]*string
 	// Bandwidth is set as a whole.
 	Bandwidth *netns.Bandwidth
+	// Policy is set as a whole. Connections that it does not allow end.
+	Policy *netns.Policy
 	// Names are set as a whole. Members that run see it at once, those on the host's
 	// filesystem too; one that uses the host's file, as in a pod with the host's
 	// network, does so until it ends. What a pod has of the host's own files is read
@@ -40,6 +42,9 @@ func (c Change) apply(spec Spec) Spec {
 	}
 	if c.Bandwidth != nil {
 		spec.Bandwidth = *c.Bandwidth
+	}
+	if c.Policy != nil {
+		spec.Policy = *c.Policy
 	}
 	if c.Names != nil {
 		spec.DNS, spec.Hosts = c.Names.DNS, c.Names.Hosts
@@ -70,23 +75,41 @@ func (s *Sandbox) Update(ctx context.Context, c Change) error {
 	})
 }
 
-// updatePlan leads from one record of a pod to the next. The record comes first: whoever
-// is killed after that leaves what is true when the change is repeated, or the pod is
-// stopped and started.
+// updatePlan leads from one record of a pod to the next. The record comes first, and says
+// so: whoever is killed after that leaves what is true when the pod is changed or started
+// again.
 func (rt *Runtime) updatePlan(rec, next *record, c Change) []steps.Step {
 	dir := rt.podDir(rec.ID)
 	plan := []steps.Step{{
 		Name: "record",
 		Text: "record the change",
 		Back: "record what was",
-		Do:   func(context.Context) error { return next.write(dir) },
+		Do: func(context.Context) error {
+			next.Changing = true
+			return next.write(dir)
+		},
 		Undo: func(context.Context) error { return rec.write(dir) },
 	}}
-	if next.wired() {
+	if next.wired() && (rec.Changing || next.Spec.Bandwidth != rec.Spec.Bandwidth) {
 		plan = append(plan, rt.bandwidthStep(next, rec))
 	}
-	if c.Names != nil {
+	if next.wired() && (rec.Changing || c.Policy != nil || !maps.Equal(next.Spec.Labels, rec.Spec.Labels)) {
+		plan = append(plan, rt.changePolicyStep(next, rec))
+	}
+	if rec.Changing || c.Names != nil {
 		plan = append(plan, rt.namesStep(next, rec))
 	}
-	return plan
+	return append(plan, rt.settledStep(next))
+}
+
+// settledStep says that what is on record is true.
+func (rt *Runtime) settledStep(rec *record) steps.Step {
+	return steps.Step{
+		Name: "settled",
+		Text: "record that it is so",
+		Do: func(context.Context) error {
+			rec.Changing = false
+			return rec.write(rt.podDir(rec.ID))
+		},
+	}
 }

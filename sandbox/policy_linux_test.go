@@ -1,0 +1,349 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/podbox/podbox/netns"
+)
+
+func peers(t testing.TB, words string) []netns.Peer {
+	t.Helper()
+	all, err := netns.ParsePeers(strings.Fields(words))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// hello has a pod answer at a TCP port, for the life of the test or until it is closed.
+func hello(t *testing.T, s *Sandbox) (closer io.Closer) {
+	t.Helper()
+	inPod(t, s, func() error {
+		l, err := net.Listen("tcp", ":80")
+		if err != nil {
+			return err
+		}
+		closer = l
+		t.Cleanup(func() { l.Close() })
+		go func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				go func() {
+					defer c.Close()
+					_, _ = io.Copy(c, c)
+				}()
+			}
+		}()
+		return nil
+	})
+	return closer
+}
+
+// connects reports whether one pod reaches another, by both families. want is what is
+// expected: it takes longer to say that a pod is not reached if it should be.
+func connects(t *testing.T, from, to *Sandbox, want bool) bool {
+	t.Helper()
+	patience := 120 * time.Millisecond
+	if want {
+		patience = 5 * time.Second
+	}
+	i := info(t, to)
+	got := map[string]bool{}
+	for _, ip := range []string{i.IP, i.IP6} {
+		inPod(t, from, func() error {
+			c, err := net.DialTimeout("tcp", net.JoinHostPort(ip, "80"), patience)
+			if err == nil {
+				c.Close()
+			}
+			got[ip] = err == nil
+			return nil
+		})
+	}
+	if got[i.IP] != got[i.IP6] {
+		t.Errorf("%s to %s: %v", info(t, from).Name, i.Name, got)
+	}
+	return got[i.IP]
+}
+
+// Pods that a policy names by their label or their name may come, go, and change their
+// labels, before it and after it, and their addresses may become others'.
+func TestPolicyFollowsPods(t *testing.T) {
+	rt, before := newRuntime(t, nil)
+	labels := map[string]string{"app": "web"}
+	web := create(t, rt, Spec{Name: "web", Labels: labels})
+	other := create(t, rt, Spec{Name: "other"})
+	db := create(t, rt, Spec{Name: "db", Policy: netns.Policy{From: peers(t, "label:app=web late:80")}})
+	serving := []io.Closer{hello(t, db)}
+	check := func(what string, from *Sandbox, want bool) {
+		t.Helper()
+		if got := connects(t, from, db, want); got != want {
+			t.Errorf("%s: %s connects %v", what, info(t, from).Name, got)
+		}
+	}
+	check("there before", web, true)
+	check("there before", other, false)
+	late := create(t, rt, Spec{Name: "late"})
+	check("named, comes later", late, true)
+	web2 := create(t, rt, Spec{Name: "web2", Labels: labels})
+	check("labelled, comes later", web2, true)
+	for _, has := range []bool{true, false} {
+		var value *string
+		if has {
+			value = new("web")
+		}
+		if err := other.Update(bg, Change{Labels: map[string]*string{"app": value}}); err != nil {
+			t.Fatal(err)
+		}
+		check(fmt.Sprintf("labelled while it runs: %v", has), other, has)
+	}
+	if err := web2.Describe(bg, nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	check("described without the label", web2, false)
+
+	// Whoever has an address next is nobody's friend.
+	i := info(t, web)
+	if err := web.Remove(bg); err != nil {
+		t.Fatal(err)
+	}
+	heir := create(t, rt, Spec{Name: "heir", Network: netns.Network{IP: netip.MustParseAddr(i.IP), IP6: netip.MustParseAddr(i.IP6)}})
+	check("with the address of another", heir, false)
+
+	// Stopped, started, healed and flushed it is the same.
+	for _, step := range []struct {
+		what string
+		do   func() error
+	}{
+		{"stopped and started", func() error { return errors.Join(db.Stop(bg, StopOptions{Grace: -1}), db.Start(bg)) }},
+		{"flushed and reloaded", func() error { return errors.Join(rt.rules.Remove(), rt.ReloadNetwork(bg)) }},
+		{"flushed and started", func() error { return errors.Join(rt.rules.Remove(), db.Start(bg)) }},
+		{"reloaded", func() error { return rt.ReloadNetwork(bg) }},
+	} {
+		if err := step.do(); err != nil {
+			t.Fatalf("%s: %v", step.what, err)
+		}
+		if strings.HasPrefix(step.what, "stopped") {
+			serving = append(serving, hello(t, db))
+		}
+		check(step.what, late, true)
+		check(step.what, other, false)
+	}
+
+	// With the last policy that names groups nobody's are kept.
+	if err := db.Update(bg, Change{Policy: &netns.Policy{From: []netns.Peer{}}}); err != nil {
+		t.Fatal(err)
+	}
+	check("nobody", late, false)
+	if err := rt.ReloadNetwork(bg); err != nil || rt.namesGroups() {
+		t.Errorf("no policy names groups, but %v; %v", rt.namesGroups(), err)
+	}
+	check("nobody, reloaded", late, false)
+	if err := db.Update(bg, Change{Policy: &netns.Policy{}}); err != nil {
+		t.Fatal(err)
+	}
+	check("without a policy", other, true)
+	for _, l := range serving {
+		l.Close()
+	}
+	for _, s := range []*Sandbox{other, db, late, web2, heir} {
+		if err := s.Remove(bg); err != nil {
+			t.Error(err)
+		}
+	}
+	rt.background.Wait()
+	before.Same(t, rt.root, "after removal")
+}
+
+// A policy that becomes stricter ends what it does not allow, and nothing else.
+func TestPolicyEndsConnections(t *testing.T) {
+	rt, _ := newRuntime(t, nil)
+	db := create(t, rt, Spec{Name: "db"})
+	hello(t, db)
+	good, bad := create(t, rt, Spec{Name: "good"}), create(t, rt, Spec{Name: "bad"})
+	dial := func(from *Sandbox) (c net.Conn) {
+		t.Helper()
+		inPod(t, from, func() (err error) {
+			c, err = net.DialTimeout("tcp", net.JoinHostPort(info(t, db).IP, "80"), 3*time.Second)
+			return err
+		})
+		t.Cleanup(func() { c.Close() })
+		return c
+	}
+	speaks := func(c net.Conn) bool {
+		_ = c.SetDeadline(time.Now().Add(500 * time.Millisecond))
+		_, err := c.Write([]byte("x"))
+		if err == nil {
+			_, err = io.ReadFull(c, make([]byte, 1))
+		}
+		return err == nil
+	}
+	kept, ended := dial(good), dial(bad)
+	if !speaks(kept) || !speaks(ended) {
+		t.Fatal("no connection")
+	}
+	if err := db.Update(bg, Change{Policy: &netns.Policy{From: peers(t, "good:80")}}); err != nil {
+		t.Fatal(err)
+	}
+	if !speaks(kept) {
+		t.Error("a connection that is allowed has ended")
+	}
+	if speaks(ended) {
+		t.Error("a connection goes on that is not allowed")
+	}
+	if c, err := net.DialTimeout("tcp", net.JoinHostPort(info(t, db).IP, "80"), time.Second); err != nil {
+		t.Errorf("the host: %v", err)
+	} else {
+		c.Close()
+	}
+}
+
+// Pods of one team talk, and those of two do not; who has the label without being
+// isolated counts as well.
+func TestIsolate(t *testing.T) {
+	rt, _ := newRuntime(t, nil)
+	pod := func(name, team string, isolated bool) *Sandbox {
+		spec := Spec{Name: name, Labels: map[string]string{"team": team}}
+		if isolated {
+			spec.Policy.Isolate = "team"
+		}
+		s := create(t, rt, spec)
+		hello(t, s)
+		return s
+	}
+	red, red2, blue, open, redOpen := pod("red", "red", true), pod("red2", "red", true), pod("blue", "blue", true), pod("open", "", false), pod("red-open", "red", false)
+	for _, tt := range []struct {
+		a, b *Sandbox
+		want bool
+	}{{red, red2, true}, {red, blue, false}, {red, open, false}, {red, redOpen, true}, {blue, redOpen, false}, {open, redOpen, true}} {
+		if connects(t, tt.a, tt.b, tt.want) != tt.want || connects(t, tt.b, tt.a, tt.want) != tt.want {
+			t.Errorf("%s and %s: want %v", info(t, tt.a).Name, info(t, tt.b).Name, tt.want)
+		}
+	}
+	if err := red.Update(bg, Change{Labels: map[string]*string{"team": new("blue")}}); err != nil {
+		t.Fatal(err)
+	}
+	if connects(t, red, red2, false) || !connects(t, red, blue, true) {
+		t.Error("who has changed sides is where it was")
+	}
+	if err := red.Update(bg, Change{Labels: map[string]*string{"team": nil}}); !errors.Is(err, ErrInvalid) {
+		t.Errorf("isolated by a label that it has not: %v", err)
+	}
+	for _, spec := range []Spec{
+		{Policy: netns.Policy{Isolate: "team"}},
+		{Network: netns.None(), Policy: netns.Policy{From: []netns.Peer{}}},
+		{Network: netns.Host(), Policy: netns.Policy{From: []netns.Peer{}}},
+	} {
+		if err := spec.Validate(); !errors.Is(err, ErrInvalid) {
+			t.Errorf("%+v: %v", spec.Policy, err)
+		}
+	}
+}
+
+// Of a pod whose creator was killed at any step nothing is left in the rules, which other
+// pods keep.
+func TestPolicyOfTheDead(t *testing.T) {
+	rt, _ := newRuntime(t, nil)
+	db := create(t, rt, Spec{Name: "db", Policy: netns.Policy{From: peers(t, "label:app=web "+policedSpec.Name)}})
+	hello(t, db)
+	client := create(t, rt, Spec{Name: "client"})
+	for n := 3; ; n++ {
+		out, err := child(rt.root, "create", policedSpec.Name, n).CombinedOutput()
+		if err != nil && exitSignal(err) != unix.SIGKILL {
+			t.Fatalf("%v: %s", err, out)
+		}
+		if err == nil { // there were less steps
+			if s, err := rt.Open(policedSpec.Name); err != nil {
+				t.Error(err)
+			} else if err := s.Remove(bg); err != nil {
+				t.Error(err)
+			}
+		}
+		var heir *Sandbox
+		var made error
+		for range 50 { // its pause may hold the lock until it ends
+			if _, err := rt.Sweep(bg); err != nil {
+				t.Error(err)
+			}
+			if heir, made = rt.Create(bg, Spec{Name: "heir", Network: policedSpec.Network}); made == nil {
+				break
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+		if made != nil {
+			t.Fatal(made)
+		}
+		hello(t, heir)
+		if connects(t, heir, db, false) {
+			t.Errorf("killed before step %d: who has its address has its friends", n)
+		}
+		if !connects(t, client, heir, true) {
+			t.Errorf("killed before step %d: who has its address has its policy", n)
+		}
+		if err := heir.Remove(bg); err != nil {
+			t.Error(err)
+		}
+		if err == nil {
+			if n < 9 {
+				t.Errorf("killed before %d steps only", n-1)
+			}
+			break
+		}
+	}
+}
+
+// Whoever changes a pod and is killed leaves what is ended by changing or starting it
+// again.
+func TestUpdateOfTheDead(t *testing.T) {
+	rt, _ := newRuntime(t, nil)
+	client := create(t, rt, Spec{Name: "client"})
+	for n := 1; ; n++ {
+		s := create(t, rt, Spec{Name: "p"})
+		hello(t, s)
+		out, err := child(rt.root, "update", "p", n).CombinedOutput()
+		if err != nil && exitSignal(err) != unix.SIGKILL {
+			t.Fatalf("%v: %s", err, out)
+		}
+		last := err == nil
+		if n%2 == 0 {
+			err = s.Update(bg, trialChange)
+		} else if len(info(t, s).Labels) > 0 { // it has begun
+			err = s.Start(bg)
+		} else {
+			err = s.Update(bg, trialChange)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+		i := info(t, s)
+		if b, err := netns.ReadBandwidth(i.Link); err != nil || b != *trialChange.Bandwidth {
+			t.Errorf("killed before step %d: bandwidth %+v, %v", n, b, err)
+		}
+		if connects(t, client, s, false) {
+			t.Errorf("killed before step %d: everybody connects", n)
+		}
+		if rec, err := readRecord(rt.podDir(s.ID())); err != nil || rec.Changing {
+			t.Errorf("killed before step %d: not settled, %v", n, err)
+		}
+		if err := s.Remove(bg); err != nil {
+			t.Error(err)
+		}
+		if last {
+			if n < 4 {
+				t.Errorf("killed before %d steps only", n-1)
+			}
+			break
+		}
+	}
+}
