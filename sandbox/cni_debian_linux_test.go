@@ -173,8 +173,8 @@ func TestPluggedByDebian(t *testing.T) {
 	if err := s.Start(bg); err != nil {
 		t.Fatal(err)
 	}
-	if i := info(t, s); i.IP != "10.244.7.2" || i.Networks[1].IPs[1].Address.String() != "fd00:244:8::2/64" {
-		t.Errorf("started: %+v", i)
+	if now := info(t, s); now.IP != i.IP || now.MAC != i.MAC || now.Networks[1].IPs[1].Address.String() != "fd00:244:8::2/64" {
+		t.Errorf("started: %+v, was %+v", now, i)
 	}
 	if got := warned(); got != "" {
 		t.Errorf("start says: %s", got)

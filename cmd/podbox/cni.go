@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,17 +19,19 @@ import (
 type cniFlags struct {
 	confDir    string
 	pluginDirs []string
+	timeout    time.Duration
 }
 
 func (f *cniFlags) add(fl *pflag.FlagSet) {
 	fl.StringVar(&f.confDir, "cni-conf-dir", "", "`directory` of the files that describe CNI networks (default $NETCONFPATH or "+cni.DefaultConfDir+")")
+	fl.DurationVar(&f.timeout, "cni-timeout", cni.DefaultTime, "`time` after which CNI plugins of one network are killed, and undone")
 	fl.StringArrayVar(&f.pluginDirs, "cni-plugin-dir", nil, "`directory` of CNI plugins, may be repeated (default $CNI_PATH or "+strings.Join(cni.DefaultPluginDirs(), ", ")+")")
 }
 
 // driver returns what the flags and the environment say. A path counts from the working
 // directory.
 func (f *cniFlags) driver() (cni.Driver, error) {
-	d := cni.Driver{ConfDir: f.confDir, PluginDirs: f.pluginDirs}
+	d := cni.Driver{ConfDir: f.confDir, PluginDirs: f.pluginDirs, Time: f.timeout}
 	if d.ConfDir == "" {
 		d.ConfDir = os.Getenv("NETCONFPATH")
 	}
@@ -38,6 +41,9 @@ func (f *cniFlags) driver() (cni.Driver, error) {
 				d.PluginDirs = append(d.PluginDirs, dir)
 			}
 		}
+	}
+	if f.timeout <= 0 {
+		return d, fmt.Errorf("--cni-timeout %v: %w: want more than 0, such as 1m", f.timeout, cni.ErrInvalid)
 	}
 	var errs []error
 	abs := func(dir string) string {
@@ -63,7 +69,7 @@ func (f *cniFlags) wantCNI(ctx context.Context) check {
 	c := check{Name: "CNI networks", Status: "ok"}
 	d, err := f.driver()
 	if err == nil {
-		d.Time = statusTime
+		d.Time = min(d.Time, statusTime)
 		err = d.Validate()
 	}
 	var networks []*cni.Network

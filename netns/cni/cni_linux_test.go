@@ -21,9 +21,6 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if _, set := os.LookupEnv("GORACE"); !set {
-		os.Setenv("GORACE", "atexit_sleep_ms=0") // which a race build of the plugin would sleep
-	}
 	testenv.AsPlugin()
 	testenv.Private()
 	if dirs := os.Getenv(orphanEnv); dirs != "" {

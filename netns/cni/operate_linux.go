@@ -147,16 +147,16 @@ func (o *operation) explain(verb string, a *Attachment, err error) error {
 // Add runs the plugins of an attachment, and notes their result in it. path is a file that
 // is the container's network namespace. After an error Delete has to be called.
 func (d Driver) Add(ctx context.Context, a *Attachment, path string) error {
-	o, err := d.operation(ctx, a, path, d.runner())
+	lock, err := d.lock(ctx, flock.Shared)
 	if err != nil {
-		return fmt.Errorf("add %s to network %s: %w", a.Interface, a.Network, err)
-	}
-	defer o.cancel()
-	lock, err := d.lock(o.ctx, flock.Shared)
-	if err != nil {
-		return o.explain("add", a, err)
+		return fmt.Errorf("add %s network %s: %w", a.Interface, a.Network, err)
 	}
 	defer lock.Close()
+	o, err := d.operation(ctx, a, path, d.runner())
+	if err != nil {
+		return fmt.Errorf("add %s network %s: %w", a.Interface, a.Network, err)
+	}
+	defer o.cancel()
 	result, err := o.lib.AddNetworkList(o.ctx, o.list, o.rt)
 	if err == nil {
 		a.Result, err = believe(a, result)
@@ -229,8 +229,10 @@ type Owner struct{ Container, Interface string }
 
 // lock locks the cache: shared by who adds, until what was added is in there, exclusively by who
 // collects what is not. So nobody's addition is taken for garbage who shares the cache and
-// keeps to this, as all that use this package do.
+// keeps to this, as all that use this package do. It waits no longer than one operation takes.
 func (d Driver) lock(ctx context.Context, how int) (*flock.Lock, error) {
+	ctx, cancel := d.WithDefaults().bound(ctx)
+	defer cancel()
 	dir := d.WithDefaults().CacheDir
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
@@ -239,7 +241,11 @@ func (d Driver) lock(ctx context.Context, how int) (*flock.Lock, error) {
 	if err != nil {
 		return nil, err
 	}
-	return flock.Wait(ctx, dir, how)
+	lock, err := flock.Wait(ctx, dir, how)
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		err = fmt.Errorf("lock %s: %w", dir, cause)
+	}
+	return lock, err
 }
 
 // Collect tells the plugins of a network, as an attachment to it has them, which attachments
@@ -247,7 +253,6 @@ func (d Driver) lock(ctx context.Context, how int) (*flock.Lock, error) {
 // the cache. They clear away what belongs to none. It does nothing below version 1.1.0, which
 // has no such operation.
 func (d Driver) Collect(ctx context.Context, a *Attachment, theirs func() ([]Owner, error)) error {
-	d = d.WithDefaults()
 	o, err := d.operation(ctx, a, "", d.runner())
 	if err != nil {
 		return fmt.Errorf("garbage of network %s: %w", a.Network, err)
@@ -256,7 +261,7 @@ func (d Driver) Collect(ctx context.Context, a *Attachment, theirs func() ([]Own
 	if has, err := version.GreaterThanOrEqualTo(o.list.CNIVersion, "1.1.0"); err != nil || !has || o.list.DisableGC {
 		return err
 	}
-	lock, err := d.lock(o.ctx, flock.Exclusive)
+	lock, err := d.lock(ctx, flock.Exclusive)
 	if err != nil {
 		return fmt.Errorf("garbage of network %s: %w", a.Network, err)
 	}
