@@ -7,7 +7,9 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,8 +21,49 @@ import (
 type distribution struct {
 	suite   string
 	mirrors []string // lines of sources.list
-	keyring string   // of its signatures, and the package that has it; empty for Debian
+	keyring keyring  // of its signatures; the zero value for Debian
 	pkg     string   // of a kernel
+}
+
+// A keyring is a file with the keys that a distribution signs by. Debian does not have all
+// others': then it is taken out of a package of theirs, which has to be the very one.
+type keyring struct{ path, url, sha256 string }
+
+var ubuntu = keyring{
+	path:   "/usr/share/keyrings/ubuntu-archive-keyring.gpg",
+	url:    "http://archive.ubuntu.com/ubuntu/pool/main/u/ubuntu-keyring/ubuntu-keyring_2021.03.26_all.deb",
+	sha256: "0d0e7ed6b112f5d03eabf3c7eb01ebdacf9c57714b279e90495cfc58c8c4520f",
+}
+
+// find returns where the keyring is, on this machine or in dir, and puts it there.
+func (k keyring) find(ctx context.Context, dir string) (string, error) {
+	if _, err := os.Stat(k.path); err == nil {
+		return k.path, nil
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, k.url, nil)
+	if err != nil {
+		return "", err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	deb, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	if err != nil {
+		return "", fmt.Errorf("get %s: %w", k.url, err)
+	}
+	if sum := sha256.Sum256(deb); hex.EncodeToString(sum[:]) != k.sha256 {
+		return "", fmt.Errorf("get %s: %s: it has another SHA-256 than it should: %x", k.url, resp.Status, sum)
+	}
+	file := filepath.Join(dir, "keyring.deb")
+	if err := os.WriteFile(file, deb, 0o644); err != nil {
+		return "", err
+	}
+	if out, err := exec.CommandContext(ctx, "dpkg-deb", "-x", file, filepath.Join(dir, "keyring")).CombinedOutput(); err != nil {
+		return "", fmt.Errorf("dpkg-deb: %w: %s", err, out)
+	}
+	return filepath.Join(dir, "keyring", k.path), nil
 }
 
 func bookworm(pkg string) distribution {
@@ -34,7 +77,7 @@ func bookworm(pkg string) distribution {
 // kernels are those that podbox can be tried on, from the oldest.
 var kernels = map[string]distribution{
 	"5.15": {
-		suite: "jammy", pkg: "linux-image-virtual", keyring: "/usr/share/keyrings/ubuntu-archive-keyring.gpg",
+		suite: "jammy", pkg: "linux-image-virtual", keyring: ubuntu,
 		mirrors: []string{
 			"deb http://archive.ubuntu.com/ubuntu jammy main universe",
 			"deb http://archive.ubuntu.com/ubuntu jammy-updates main universe",
@@ -99,11 +142,6 @@ func (c cacheDir) make(ctx context.Context, kind, script string, d distribution,
 	if _, err := os.Stat(dir); err == nil {
 		return dir, nil
 	}
-	if d.keyring != "" {
-		if _, err := os.Stat(d.keyring); err != nil {
-			return "", fmt.Errorf("%s: %w; cure: apt-get install ubuntu-archive-keyring", kind, err)
-		}
-	}
 	fmt.Printf("testvm: making %s of the packages of %s\n", kind, d.suite)
 	if err := os.MkdirAll(string(c), 0o755); err != nil {
 		return "", err
@@ -123,8 +161,12 @@ func (c cacheDir) make(ctx context.Context, kind, script string, d distribution,
 		}
 	}
 	args[len(args)-1] += fmt.Sprintf(`='%s/script' "$1" '%[1]s'`, tmp)
-	if d.keyring != "" {
-		args = append(args, "--keyring="+d.keyring)
+	if d.keyring != (keyring{}) {
+		path, err := d.keyring.find(ctx, tmp)
+		if err != nil {
+			return "", fmt.Errorf("keys of %s: %w", d.suite, err)
+		}
+		args = append(args, "--keyring="+path)
 	}
 	args = append(args, "--format=null", d.suite, "/dev/null")
 	args = append(args, d.mirrors...)

@@ -29,13 +29,14 @@ const skipped = "^(TestTables|TestRebuild|TestFreshBuild|TestSource.*)$"
 
 // pack makes an image of the disk with all that a guest is given:
 //
+//	dist/   the package for Debian, if make dist has made it and the machine is a whole one
 //	bin/    podbox, podbox-kube, podtalk; a go that hands out what was built here
 //	guest/  the guest's scripts
 //	src/    the repository
 //	tests   the packages, with the program to run for each, and its flags
 func pack(ctx context.Context, o options, image string) error {
 	dir := strings.TrimSuffix(image, ".ext4")
-	for _, sub := range []string{"bin", "guest", "src", "test"} {
+	for _, sub := range []string{"bin", "dist", "guest", "src", "test"} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
 			return err
 		}
@@ -55,12 +56,32 @@ func pack(ctx context.Context, o options, image string) error {
 	if err := goTool(ctx, programs...); err != nil {
 		return err
 	}
-	if !o.full {
-		if err := tests(ctx, o, dir); err != nil {
+	if o.full {
+		if err := packages(dir); err != nil {
+			return err
+		}
+	} else if err := tests(ctx, o, dir); err != nil {
+		return err
+	}
+	return makeImage(ctx, dir, image)
+}
+
+// packages copies what make dist has made.
+func packages(dir string) error {
+	debs, err := filepath.Glob("dist/*_amd64.deb")
+	if err != nil {
+		return err
+	}
+	for _, deb := range debs {
+		b, err := os.ReadFile(deb)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(dir, "dist", filepath.Base(deb)), b, 0o644); err != nil {
 			return err
 		}
 	}
-	return makeImage(ctx, dir, image)
+	return nil
 }
 
 // tests builds the test programs of packages.

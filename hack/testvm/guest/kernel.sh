@@ -26,4 +26,5 @@ done
 cp "$root/lib/modules/$version"/modules.order "$root/lib/modules/$version"/modules.builtin* "$tmp/lib/modules/$version/"
 depmod -b "$tmp" "$version"
 (cd "$tmp" && find . | cpio -o -H newc --quiet) | gzip -1 >"$out/initrd"
-rm -rf "$tmp" "$out/init" "$out/script"
+chmod a+r "$out/vmlinuz"
+rm -rf "$tmp" "$out/init" "$out/script" "$out"/keyring*
