@@ -43,8 +43,20 @@ build: ## Build bin/podbox, bin/podbox-kube and bin/podtalk, static, without a C
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o bin/podtalk ./examples/podtalk
 
 .PHONY: install
-install: build ## Install podbox and podbox-kube in $(PREFIX)/bin (PREFIX=/usr/local)
-	install -D -m 0755 -t '$(DESTDIR)$(PREFIX)/bin' bin/podbox bin/podbox-kube
+install: build ## Install programs, manual pages, completions and units (PREFIX=/usr/local, DESTDIR)
+	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' hack/dist/install.sh install bin
+
+.PHONY: uninstall
+uninstall: ## Remove what make install has put there
+	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' hack/dist/install.sh uninstall
+
+.PHONY: man
+man: build ## Write the manual pages to bin/man
+	@rm -rf bin/man && bin/podbox manual bin/man
+
+.PHONY: dist
+dist: ## Make .deb, .rpm and tarballs for amd64 and arm64 in dist/ (of the last commit; ARCHES)
+	@hack/dist/dist.sh
 
 .PHONY: generate
 generate: ## Rebuild the pause and the other small programs for amd64 and arm64 (needs gcc for both)
@@ -52,7 +64,7 @@ generate: ## Rebuild the pause and the other small programs for amd64 and arm64 
 
 .PHONY: clean
 clean: ## Remove what was built
-	rm -rf bin
+	rm -rf bin dist
 
 ##@ See it work
 
@@ -115,6 +127,7 @@ lint-module:
 lint-shell:
 	@if command -v shellcheck >/dev/null; then \
 		shellcheck .ci/run hack/*.sh hack/testvm/guest/*.sh && echo 'ok   shellcheck'; \
+		shellcheck .ci/run hack/*.sh hack/dist/*.sh hack/dist/deb/* && echo 'ok   shellcheck'; \
 	else echo '--   shellcheck is not installed'; fi
 
 # The same compiler gives the same bytes, another need not.

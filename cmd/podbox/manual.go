@@ -29,14 +29,14 @@ func (a *app) manual() *cobra.Command {
 
 // pageSections are what podbox(1) has besides.
 func pageSections() []manual.Section {
-	return []manual.Section{{"EXIT STATUS", [][2]string{
+	return []manual.Section{{Title: "EXIT STATUS", Items: [][2]string{
 		{"0", "What was asked is done."},
 		{"1", "Of exists: no. Of doctor: something is missing."},
 		{"125", "podbox failed. What was attempted, on what, and why it failed is one line on standard error, with a cure if there is one."},
 		{"126", "The program to be run could not be executed."},
 		{"127", "There is no such program."},
 		{"other", "That of the program that was run; 128+N if signal N ended it."},
-	}}, {"FILES", [][2]string{
+	}}, {Title: "FILES", Items: [][2]string{
 		{"/run/podbox", "Records of pods, on a tmpfs: they do not survive a reboot. See --root."},
 		{"/var/lib/podbox", "Images, volumes on the disk, and logs. See --state-dir."},
 		{"/etc/podbox/pods/NAME.yaml", "Manifests of pods that come up at boot, if podbox@NAME.service is enabled."},
