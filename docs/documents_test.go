@@ -36,7 +36,7 @@ func TestDocuments(t *testing.T) {
 		})
 	}
 	run("picture", "../README.md", picture)
-	for _, path := range []string{"../README.md", "TUTORIAL.md", "NETWORK.md"} {
+	for _, path := range []string{"../README.md", "TUTORIAL.md", "NETWORK.md", "HOST.md"} {
 		run(filepath.Base(path), path, follow)
 	}
 }

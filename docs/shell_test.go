@@ -31,11 +31,12 @@ type shell struct {
 	out bytes.Buffer
 }
 
-// setup makes the host. /run and /var/lib are where podbox keeps what it has.
+// setup makes the host. The programs are where they are installed; /run and /var/lib are
+// where podbox keeps what it has.
 const setup = `
 mount --make-rprivate / && mount -t proc proc /proc &&
 mount -t tmpfs -o mode=755 tmpfs /run && mount -t tmpfs -o mode=755 tmpfs /var/lib &&
-hostname host && ip link set lo up || exit
+mount --bind "$BIN" /usr/local/bin && unset BIN && hostname host && ip link set lo up || exit
 exec 3<&-
 trap 'podbox rm -fa >/dev/null 2>&1' EXIT
 `
@@ -52,7 +53,7 @@ func programs(t *testing.T) string {
 	return bin
 }
 
-// newShell starts a shell in an empty directory, with the programs in bin in its PATH.
+// newShell starts a shell in an empty directory, where the programs in bin are installed.
 func newShell(t *testing.T, bin string) *shell {
 	t.Helper()
 	r, w, err := os.Pipe()
@@ -62,7 +63,7 @@ func newShell(t *testing.T, bin string) *shell {
 	s := &shell{dir: t.TempDir(), script: w}
 	cmd := exec.Command("bash", "/proc/self/fd/3")
 	cmd.Dir, cmd.ExtraFiles, cmd.Stdout, cmd.Stderr = s.dir, []*os.File{r}, s, s
-	cmd.Env = []string{"PATH=" + bin + ":/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LC_ALL=C.UTF-8", "TERM=dumb"}
+	cmd.Env = []string{"BIN=" + bin, "PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LC_ALL=C.UTF-8", "TERM=dumb"}
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS,
 		Pdeathsig:  unix.SIGKILL,
