@@ -109,6 +109,13 @@ func (k *keeper) isOther() bool {
 	return err == nil && k.r != nil && now.ID != k.r.ID
 }
 
+// atRest reports whether the container that it keeps is known to have ended for good: then
+// the keeper is about to go.
+func (k *keeper) atRest() bool {
+	now, err := k.c.record()
+	return err == nil && k.r != nil && now.ID == k.r.ID && now.State == Exited
+}
+
 // begin reads the record of a container that is to be started by request.
 func (k *keeper) begin() (err error) {
 	if k.r, err = k.c.record(); err != nil {

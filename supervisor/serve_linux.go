@@ -297,7 +297,7 @@ func (s *server) start(name string) (pid int, err error) {
 			return k.pid, k.failure
 		}
 		pid, err = k.joinStart()
-		if !k.isOther() {
+		if !k.isOther() && !(errors.Is(err, ErrRunning) && k.atRest()) {
 			return pid, err
 		}
 		<-k.gone
