@@ -130,7 +130,7 @@ const parentTime = 200 * time.Millisecond
 // again has nothing to start it for.
 func (rt *Runtime) removeLastParent(ctx context.Context) error {
 	for try := range 20 {
-		if ids, err := rt.podIDs(); err != nil || len(ids) > 0 {
+		if left, err := rt.others(""); err != nil || left {
 			return nil
 		}
 		g, err := cgroup.Open(parentGroup(rt.root))
@@ -170,7 +170,7 @@ func (rt *Runtime) killKeepers(ctx context.Context) error {
 	}
 	defer lock.Close()
 	// Who makes a pod has a record before somebody is there to keep it.
-	if ids, err := rt.podIDs(); err != nil || len(ids) > 0 {
+	if left, err := rt.others(""); err != nil || left {
 		return err
 	}
 	pids, err := g.PIDs()
@@ -183,6 +183,10 @@ func (rt *Runtime) killKeepers(ctx context.Context) error {
 // removeParent removes the group in which those of pods are, if there are none. If
 // there will be one at any moment it does nothing.
 func (rt *Runtime) removeParent() error {
+	// Pods in which nothing was started have none, and need not wait for one another.
+	if g, err := cgroup.Open(parentGroup(rt.root)); err == nil && g.Gone() {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), parentTime)
 	defer cancel()
 	lock, err := flock.Wait(ctx, rt.root, flock.Exclusive)
@@ -274,7 +278,7 @@ func (s *Sandbox) freeze(verb string, f func(*cgroup.Group) error) error {
 	if err != nil {
 		return s.wrap(verb, notFound(err))
 	}
-	if is, _, _ := state(rec, new(look)); is != Running && is != Degraded {
+	if is, _, _ := state(rec, s.rt.looks.fresh()); is != Running && is != Degraded {
 		return s.wrap(verb, fmt.Errorf("%w: its state is %s", ErrNotRunning, is))
 	}
 	g, err := s.rt.group(s.id)

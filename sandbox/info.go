@@ -174,7 +174,7 @@ func (s *Sandbox) Info() (*Info, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.rt.info(rec, new(look)), nil
+	return s.rt.info(rec, s.rt.looks.fresh()), nil
 }
 
 // Namespaces returns the namespaces that members share, in the form of an OCI

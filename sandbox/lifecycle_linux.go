@@ -89,7 +89,7 @@ func (b *build) runPlan() ([]steps.Step, error) {
 	if !errors.Is(err, proc.ErrGone) {
 		return nil, err
 	}
-	survivors, err := new(look).members(rec, false)
+	survivors, err := b.rt.looks.fresh().members(rec, false)
 	if err != nil {
 		return nil, err
 	}
@@ -261,7 +261,7 @@ func (rt *Runtime) membersStep(rec *record, opts StopOptions) steps.Step {
 			if err := rt.thaw(rec.ID); err != nil {
 				return err
 			}
-			return endMembers(ctx, rec, alive, opts.Signal, max(opts.Grace, 0))
+			return rt.looks.endMembers(ctx, rec, alive, opts.Signal, max(opts.Grace, 0))
 		},
 	}
 }
@@ -338,7 +338,7 @@ func (s *Sandbox) members() (members, error) {
 	} else if !errors.Is(err, proc.ErrGone) {
 		return nil, err
 	}
-	return new(look).members(rec, err == nil)
+	return s.rt.looks.fresh().members(rec, err == nil)
 }
 
 // Wait returns when the pod's pause has ended: when the pod is stopped or removed,

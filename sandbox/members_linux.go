@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -48,21 +49,59 @@ func (ms members) signal(sig unix.Signal) error {
 // A look is one look at the processes of the machine, shared by those who ask
 // about many pods at once.
 type look struct {
+	of *looks
+
+	mu     sync.Mutex
 	pids   []int
 	inodes map[Namespace]map[uint64][]int // PIDs by the namespace that they are in
 }
 
+// looks hands out looks. To look takes a readlink for each process and kind of namespace:
+// some 10 µs for each pod of the machine, and who removes a thousand pods would look
+// a thousand times at a thousand. So there is one look at a time, and whoever wants one
+// meanwhile shares the next with all others who do.
+type looks struct {
+	turn sync.Mutex // of the look that goes on
+
+	mu   sync.Mutex
+	next *look
+}
+
+// fresh returns a look that has not begun: it will see all that is there by now.
+func (ls *looks) fresh() *look {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	if ls.next == nil {
+		ls.next = &look{of: ls}
+	}
+	return ls.next
+}
+
+// begin makes sure that nobody gets this look any more.
+func (ls *looks) begin(l *look) {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	if ls.next == l {
+		ls.next = nil
+	}
+}
+
 // at returns which processes are in which namespaces of kind n.
 func (l *look) at(n Namespace) (map[uint64][]int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if in, done := l.inodes[n]; done {
+		return in, nil
+	}
+	l.of.turn.Lock()
+	defer l.of.turn.Unlock()
 	if l.pids == nil {
+		l.of.begin(l)
 		pids, err := proc.PIDs()
 		if err != nil {
 			return nil, err
 		}
 		l.pids, l.inodes = pids, make(map[Namespace]map[uint64][]int)
-	}
-	if in, done := l.inodes[n]; done {
-		return in, nil
 	}
 	in := make(map[uint64][]int)
 	self := os.Getpid()
@@ -143,11 +182,10 @@ const settle = 10 * time.Second
 
 // endMembers ends all members: first asks them to, by sig, unless grace is 0,
 // then kills. Members that appear meanwhile are not spared.
-func endMembers(ctx context.Context, rec *record, pauseAlive bool, sig unix.Signal, grace time.Duration) error {
+func (ls *looks) endMembers(ctx context.Context, rec *record, pauseAlive bool, sig unix.Signal, grace time.Duration) error {
 	asked := map[int]bool{}
 	for deadline := time.Now().Add(grace); grace > 0 && time.Now().Before(deadline); {
-		var l look
-		ms, err := l.members(rec, pauseAlive)
+		ms, err := ls.fresh().members(rec, pauseAlive)
 		if err != nil || len(ms) == 0 {
 			return err
 		}
@@ -169,14 +207,13 @@ func endMembers(ctx context.Context, rec *record, pauseAlive bool, sig unix.Sign
 			return err
 		}
 	}
-	return killMembers(ctx, rec, pauseAlive)
+	return ls.killMembers(ctx, rec, pauseAlive)
 }
 
-func killMembers(ctx context.Context, rec *record, pauseAlive bool) error {
+func (ls *looks) killMembers(ctx context.Context, rec *record, pauseAlive bool) error {
 	deadline := time.Now().Add(settle)
 	for {
-		var l look
-		ms, err := l.members(rec, pauseAlive)
+		ms, err := ls.fresh().members(rec, pauseAlive)
 		if err != nil || len(ms) == 0 {
 			return err
 		}

@@ -29,13 +29,13 @@ func (s *Sandbox) RemoveAfter(ctx context.Context, opts StopOptions) error {
 
 // RemoveIdle is Remove, but returns ErrBusy if programs run in the pod.
 func (s *Sandbox) RemoveIdle(ctx context.Context) error {
-	return s.remove(ctx, StopOptions{}, idle)
+	return s.remove(ctx, StopOptions{}, s.rt.looks.idle)
 }
 
 // RemoveStopped is Remove, but returns ErrBusy unless the pod is stopped.
 func (s *Sandbox) RemoveStopped(ctx context.Context) error {
 	return s.remove(ctx, StopOptions{}, func(rec *record) error {
-		if is, _, _ := state(rec, new(look)); is != Stopped {
+		if is, _, _ := state(rec, s.rt.looks.fresh()); is != Stopped {
 			return fmt.Errorf("%w: its state is %s", ErrBusy, is)
 		}
 		return nil
@@ -67,12 +67,12 @@ func (s *Sandbox) remove(ctx context.Context, opts StopOptions, harmless func(*r
 }
 
 // idle returns ErrBusy if programs run in the pod.
-func idle(rec *record) error {
+func (ls *looks) idle(rec *record) error {
 	pidfd, err := openPause(rec)
 	if err == nil {
 		defer pidfd.Close()
 	}
-	ms, err := new(look).members(rec, err == nil)
+	ms, err := ls.fresh().members(rec, err == nil)
 	if err != nil {
 		return err
 	}

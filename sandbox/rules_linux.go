@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -186,10 +185,7 @@ func (rt *Runtime) dropRules(ctx context.Context, leaving string) error {
 	if !exists(rt.rulesDir()) {
 		return nil
 	}
-	needed := func() (bool, error) {
-		ids, err := rt.podIDs()
-		return slices.ContainsFunc(ids, func(id string) bool { return id != leaving }), err
-	}
+	needed := func() (bool, error) { return rt.others(leaving) }
 	if is, err := needed(); err != nil || is {
 		return err
 	}

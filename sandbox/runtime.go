@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -69,6 +70,7 @@ type Runtime struct {
 	claims *netns.Claims
 	rules  netns.Rules
 	birth  birthplace
+	looks  looks
 	// background are the removals that the kernel has not finished.
 	background sync.WaitGroup
 }
@@ -207,6 +209,31 @@ func (rt *Runtime) podIDs() ([]string, error) {
 	return ids, nil
 }
 
+// others reports whether there is a pod besides that with the given ID. It reads no more
+// of the directory than it takes to find one.
+func (rt *Runtime) others(id string) (bool, error) {
+	d, err := os.Open(filepath.Join(rt.root, "pods"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer d.Close()
+	for {
+		some, err := d.Readdirnames(16)
+		if slices.ContainsFunc(some, func(name string) bool { return names.IsID(name) && name != id }) {
+			return true, nil
+		}
+		if errors.Is(err, io.EOF) {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+	}
+}
+
 // Open returns the pod that ref names: a name, an ID or the unique beginning of
 // an ID. A name wins over a beginning of an ID. It does not read the pod's record,
 // which may turn out to be bad.
@@ -284,7 +311,7 @@ func (rt *Runtime) List(ctx context.Context) ([]*Info, error) {
 }
 
 func (rt *Runtime) listSome(ctx context.Context, ids []string) ([]*Info, error) {
-	var look look
+	look := rt.looks.fresh()
 	var infos []*Info
 	var errs []error
 	for _, id := range ids {
@@ -299,7 +326,7 @@ func (rt *Runtime) listSome(ctx context.Context, ids []string) ([]*Info, error) 
 			errs = append(errs, err)
 			continue
 		}
-		infos = append(infos, rt.info(rec, &look))
+		infos = append(infos, rt.info(rec, look))
 	}
 	return infos, errors.Join(errs...)
 }

@@ -165,7 +165,7 @@ func (rt *Runtime) removePause(ctx context.Context, p foundPause) error {
 		}
 		rec.Namespaces[n] = got
 	}
-	if err := killMembers(ctx, rec, true); err != nil {
+	if err := rt.looks.killMembers(ctx, rec, true); err != nil {
 		return err
 	}
 	if err := rt.disconnect(rec); err != nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/spf13/cobra"
 
@@ -21,25 +22,28 @@ func (a *app) prune() *cobra.Command {
 				return err
 			}
 			infos, err := rt.List(cmd.Context())
-			errs := []error{err}
+			var stopped []string
 			for _, i := range infos {
-				if i.State != sandbox.Stopped {
-					continue
+				if i.State == sandbox.Stopped {
+					stopped = append(stopped, i.ID)
 				}
-				pod, err := rt.Open(i.ID)
+			}
+			var mu sync.Mutex // of the output
+			return errors.Join(err, together(stopped, func(id string) error {
+				pod, err := rt.Open(id)
 				if err == nil {
 					err = pod.RemoveStopped(cmd.Context())
 				}
 				switch {
 				case err == nil:
-					fmt.Fprintln(cmd.OutOrStdout(), i.ID)
+					mu.Lock()
+					defer mu.Unlock()
+					fmt.Fprintln(cmd.OutOrStdout(), id)
 				case errors.Is(err, sandbox.ErrNotFound), errors.Is(err, sandbox.ErrBusy):
-					// Removed or started meanwhile.
-				default:
-					errs = append(errs, err)
+					return nil // removed or started meanwhile
 				}
-			}
-			return errors.Join(errs...)
+				return err
+			}))
 		},
 	}
 }

@@ -55,11 +55,7 @@ With -c only a container is removed, with its log.`,
 					args = append(args, i.ID)
 				}
 			}
-			var errs []error
-			for _, ref := range args {
-				errs = append(errs, a.remove(cmd.Context(), rt, ref, force, grace))
-			}
-			return errors.Join(errs...)
+			return together(args, func(ref string) error { return a.remove(cmd.Context(), rt, ref, force, grace) })
 		},
 	}
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "end the programs in the pods")

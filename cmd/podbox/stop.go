@@ -31,8 +31,20 @@ With -c only a container is ended, and not restarted.`,
 		ValidArgsFunction: a.pods(0),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
-			return c.each(ctx, a, args,
-				func(p *supervisor.Pod) error { return p.Stop(ctx, stopOptions(grace)) },
+			if c.name == "" {
+				rt, err := a.Runtime()
+				if err != nil {
+					return err
+				}
+				return together(args, func(ref string) error {
+					pod, err := rt.Open(ref)
+					if err != nil {
+						return err
+					}
+					return a.open(pod).Stop(ctx, stopOptions(grace))
+				})
+			}
+			return c.each(ctx, a, args, nil,
 				func(c *supervisor.Container) error { return c.Stop(ctx, containerStop(grace)) })
 		},
 	}
