@@ -266,7 +266,7 @@ func (b *build) commitStep() steps.Step {
 				return err
 			}
 			next := *b.rec
-			next.State, next.Error, next.Pause, next.Namespaces = Running, "", b.pause.identity, ns
+			next.State, next.Error, next.Pause, next.Namespaces, next.Rewiring = Running, "", b.pause.identity, ns, false
 			if err := next.write(b.rt.podDir(b.rec.ID)); err != nil {
 				return err
 			}

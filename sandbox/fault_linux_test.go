@@ -15,6 +15,7 @@ import (
 
 	"github.com/podbox/podbox/internal/steps"
 	"github.com/podbox/podbox/internal/testenv"
+	"github.com/podbox/podbox/netns"
 )
 
 // A trial is an operation on a pod in a known situation.
@@ -36,6 +37,13 @@ var trials = []trial{
 	{"heal", "start", func(t *testing.T, rt *Runtime) {
 		s := create(t, rt, trialSpec)
 		joinPod(t, s, "sleep", "1000")
+		killPause(t, s)
+	}},
+	{"rewire", "start", func(t *testing.T, rt *Runtime) { cutLink(t, create(t, rt, trialSpec)) }},
+	{"heal without link", "start", func(t *testing.T, rt *Runtime) {
+		s := create(t, rt, trialSpec)
+		joinPod(t, s, "sleep", "1000")
+		cutLink(t, s)
 		killPause(t, s)
 	}},
 	{"stop", "stop", func(t *testing.T, rt *Runtime) {
@@ -177,6 +185,45 @@ func TestKillAtEachStep(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A pod that is getting its link back when that is killed is degraded, and nobody takes a
+// half-made link for a link.
+func TestKillRewire(t *testing.T) {
+	rt, _ := newRuntime(t, nil)
+	for n := 1; ; n++ {
+		s := create(t, rt, trialSpec)
+		cutLink(t, s)
+		_, err := child(rt.root, "start", "p", n).CombinedOutput()
+		i := info(t, s)
+		if err == nil {
+			if i.State != Running {
+				t.Errorf("rewired: %s: %s", i.State, i.Error)
+			}
+			clear1(t, rt)
+			return
+		}
+		if i.State != Degraded || i.Error == "" {
+			t.Errorf("killed before step %d: %s: %q", n, i.State, i.Error)
+		}
+		if err := s.Start(context.Background()); err != nil {
+			t.Error(err)
+		}
+		if i := info(t, s); i.State != Running {
+			t.Errorf("killed before step %d and started again: %s: %s", n, i.State, i.Error)
+		}
+		clear1(t, rt)
+	}
+}
+
+// cutLink takes a pod's link away.
+func cutLink(t *testing.T, s *Sandbox) {
+	t.Helper()
+	wait, err := netns.Disconnect(info(t, s).Link)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wait()
 }
 
 // killStep kills the process before step n; it reports whether there are less.

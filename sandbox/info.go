@@ -125,6 +125,9 @@ func state(rec *record, l *look) (s State, alive bool, why string) {
 		if rec.wired() && !netns.Connected(rec.link()) {
 			return Degraded, true, "link " + rec.link() + " is gone"
 		}
+		if rec.Rewiring {
+			return Degraded, true, "link " + rec.link() + " is not finished"
+		}
 		return Running, true, ""
 	}
 	if !errors.Is(err, proc.ErrGone) {

@@ -72,7 +72,7 @@ func (b *build) runPlan() ([]steps.Step, error) {
 	}
 	pidfd, err := openPause(rec)
 	if err == nil { // the pause lives
-		if !rec.wired() || netns.Routed(rec.Address, rec.link()) {
+		if !rec.wired() || b.connected() {
 			pidfd.Close()
 			return b.reloadPlan()
 		}
@@ -84,7 +84,7 @@ func (b *build) runPlan() ([]steps.Step, error) {
 		if rec.publishes() {
 			plan = append(plan, b.publishStep())
 		}
-		return plan, nil
+		return append(plan, b.rewiredStep()), nil
 	}
 	if !errors.Is(err, proc.ErrGone) {
 		return nil, err
@@ -114,7 +114,9 @@ func (b *build) healPlan() []steps.Step {
 	switch {
 	case anew(Net) && b.rec.plugged():
 		plan = append(plan, b.networksStep(), b.wireStep())
-	case anew(Net) || b.rec.wired() && !netns.Connected(b.rec.link()):
+	case b.rec.wired() && (anew(Net) || !b.connected()):
+		plan = append(plan, b.rewireStep())
+	case anew(Net):
 		plan = append(plan, b.wireStep())
 	case b.rec.plugged():
 		plan = append(plan, b.checkStep())
@@ -149,11 +151,37 @@ func (b *build) reloadPlan() ([]steps.Step, error) {
 	}}, nil
 }
 
-// rewireStep gives a pod whose link was taken away a new one.
+// connected reports whether the pod has its link, all of it.
+func (b *build) connected() bool {
+	return !b.rec.Rewiring && netns.Routed(b.rec.Address, b.rec.link())
+}
+
+// rewireStep gives a pod whose link was taken away a new one. It may have programs in it,
+// which keep what a kill leaves half-made: so that is on record first.
 func (b *build) rewireStep() steps.Step {
 	s := b.wireStep()
+	wire := s.Do
 	s.Name = "rewire"
+	s.Do = func(ctx context.Context) error {
+		b.rec.Rewiring = true
+		if err := b.rec.write(b.rt.podDir(b.rec.ID)); err != nil {
+			return err
+		}
+		return wire(ctx)
+	}
 	return s
+}
+
+// rewiredStep comes last, for a pod whose pause has lived all the time.
+func (b *build) rewiredStep() steps.Step {
+	return steps.Step{
+		Name: "commit",
+		Text: "record that the pod has its link",
+		Do: func(context.Context) error {
+			b.rec.Rewiring = false
+			return b.rec.write(b.rt.podDir(b.rec.ID))
+		},
+	}
 }
 
 // adopt opens, of each kind, the namespace that the pod had, as far as a survivor
@@ -232,7 +260,7 @@ func (s *Sandbox) Stop(ctx context.Context, opts StopOptions) error {
 			Name: "commit",
 			Text: "record the pod as stopped",
 			Do: func(context.Context) error {
-				rec.State, rec.Pause, rec.Namespaces = Stopped, proc.Identity{}, nil
+				rec.State, rec.Pause, rec.Namespaces, rec.Rewiring = Stopped, proc.Identity{}, nil, false
 				return rec.write(s.rt.podDir(rec.ID))
 			},
 		})
