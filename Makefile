@@ -175,6 +175,10 @@ bench-images: build ## Measure images beside podman and umoci
 bench-kube: build ## Measure Pod YAML and images beside podman, umoci
 	$(if $(AS_ROOT),$(SUDO) env "PATH=$(PATH)" )hack/bench-kube.sh
 
+.PHONY: bench-net
+bench-net: build ## Measure throughput and latency of pods beside a CNI bridge
+	$(if $(AS_ROOT),$(SUDO) env "PATH=$(PATH)" )hack/bench-net.sh
+
 ##@ Help
 
 .PHONY: help

@@ -84,7 +84,7 @@ func (s *soak) run(ctx context.Context) error {
 				}
 			})
 		}
-		wg.Wait()
+		s.await(&wg, workers)
 		s.rests++
 		if err := s.rest(ctx, workers, chance); err != nil {
 			return fmt.Errorf("at rest %d: %w", s.rests, err)
@@ -102,6 +102,28 @@ func (s *soak) run(ctx context.Context) error {
 	}
 	fmt.Println("soak: ok")
 	return nil
+}
+
+// await waits until all workers rest. A program that is on its way into a pod when that is
+// paused waits until it is no longer, and with it whoever starts it.
+func (s *soak) await(wg *sync.WaitGroup, workers []*worker) {
+	done := make(chan struct{})
+	go func() {
+		wg.Wait()
+		close(done)
+	}()
+	for {
+		select {
+		case <-done:
+			return
+		case <-time.After(10 * time.Second):
+		}
+		for _, w := range workers {
+			for _, name := range w.names() {
+				s.podbox(nil, "unpause", name)
+			}
+		}
+	}
 }
 
 func (s *soak) progress() {

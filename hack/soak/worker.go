@@ -31,18 +31,30 @@ func newWorker(s *soak, number int) *worker {
 }
 
 func (w *worker) forget() {
-	w.mine = map[string]*knowledge{
-		fmt.Sprintf("soak-own%d-a", w.number): {sure: true},
-		fmt.Sprintf("soak-own%d-b", w.number): {sure: true},
+	w.mine = make(map[string]*knowledge)
+	for _, name := range w.names()[:own] {
+		w.mine[name] = &knowledge{sure: true}
 	}
 }
 
-// pod picks one: half of the time one that nobody else changes, else one that all do.
-func (w *worker) pod() string {
-	if w.chance.IntN(2) == 0 {
-		return fmt.Sprintf("soak-own%d-%c", w.number, "ab"[w.chance.IntN(2)])
+// own is how many pods each worker has that nobody else changes.
+const own = 2
+
+// names are those of all pods that the worker knows: its own, and those that all change.
+func (w *worker) names() []string {
+	return []string{
+		fmt.Sprintf("soak-own%d-a", w.number), fmt.Sprintf("soak-own%d-b", w.number),
+		"soak-all-0", "soak-all-1", "soak-all-2",
 	}
-	return fmt.Sprintf("soak-all-%d", w.chance.IntN(3))
+}
+
+// pod picks one: half of the time one of its own.
+func (w *worker) pod() string {
+	names := w.names()
+	if w.chance.IntN(2) == 0 {
+		return names[w.chance.IntN(own)]
+	}
+	return names[own+w.chance.IntN(len(names)-own)]
 }
 
 // step does one thing.
