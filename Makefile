@@ -179,6 +179,10 @@ bench-kube: build ## Measure Pod YAML and images beside podman, umoci
 bench-net: build ## Measure throughput and latency of pods beside a CNI bridge
 	$(if $(AS_ROOT),$(SUDO) env "PATH=$(PATH)" )hack/bench-net.sh
 
+.PHONY: bench-scale
+bench-scale: build ## Measure 2,000 pods with published ports beside podman and CNI plugins
+	$(if $(AS_ROOT),$(SUDO) env "PATH=$(PATH)" )hack/bench-scale.sh
+
 ##@ Help
 
 .PHONY: help
