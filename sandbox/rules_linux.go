@@ -170,10 +170,8 @@ func (rt *Runtime) replaceRules(ctx context.Context) error {
 			return err
 		}
 	}
-	for _, l := range links {
-		if err := netns.ReachLoopback(l, true); err != nil {
-			return err
-		}
+	if err := netns.ReachLoopbackBy(links); err != nil {
+		return err
 	}
 	return up.Forward()
 }
