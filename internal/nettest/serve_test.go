@@ -56,7 +56,8 @@ func serve(name, network, address string) (io.Closer, error) {
 			go func() {
 				defer c.Close()
 				if _, err := fmt.Fprintln(c, greeting(name, c.RemoteAddr())); err == nil {
-					_, _ = io.Copy(c, c)
+					// Without splice, whose pipes would stay for the next connection.
+					_, _ = io.Copy(struct{ io.Writer }{c}, struct{ io.Reader }{c})
 				}
 			}()
 		}
