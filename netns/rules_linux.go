@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 
 	"github.com/google/nftables"
@@ -32,35 +33,47 @@ func (r Rules) Replace(pods []Publication, guarded Uplinks, policed ...Policed) 
 	if err != nil {
 		return err
 	}
-	err = r.commit("replace", there, func(c *nftables.Conn, t *nftables.Table) error {
+	// begin prepares the table for its rules and for elements, or some of them.
+	replace := func(begin func(*nftables.Conn, *nftables.Table, *batch) error) error {
+		return r.commit("replace", there, func(c *nftables.Conn, t *nftables.Table) error {
+			b := newBatch(t)
+			for _, p := range pods {
+				b.publish(p)
+				b.hairpin(p)
+			}
+			for _, p := range policed {
+				b.police(p)
+			}
+			b.bound()
+			b.guard(guarded)
+			if len(policed) == 0 { // where there are no policies they cost nothing
+				maps.DeleteFunc(b.sets, func(name string, _ *nftables.Set) bool { return b.policies[name] })
+			}
+			if err := begin(c, t, b); err != nil {
+				return err
+			}
+			addChains(c, t, b.sets)
+			if len(policed) > 0 {
+				addPolicyChains(c, t, b.sets)
+			}
+			return b.each(c.SetAddElements)
+		})
+	}
+	if there && replace(r.refresh) == nil {
+		return nil
+	}
+	err = replace(func(c *nftables.Conn, t *nftables.Table, b *batch) error {
 		if there {
 			c.AddTable(t) // should it be flushed at this moment
 			c.DelTable(t)
 		}
 		c.AddTable(t)
-		b := newBatch(t)
-		for _, p := range pods {
-			b.publish(p)
-			b.hairpin(p)
-		}
-		for _, p := range policed {
-			b.police(p)
-		}
-		b.bound()
-		b.guard(guarded)
-		for name, s := range b.sets {
-			if b.policies[name] && len(policed) == 0 {
-				continue // where there are no policies they cost nothing
-			}
+		for _, s := range b.sets {
 			if err := c.AddSet(s, nil); err != nil {
 				return err
 			}
 		}
-		addChains(c, t, b.sets)
-		if len(policed) > 0 {
-			addPolicyChains(c, t, b.sets)
-		}
-		return b.each(c.SetAddElements)
+		return nil
 	})
 	if errors.Is(err, unix.ENOENT) { // everything else that it names it has made
 		return fmt.Errorf("%w: %w by this kernel: it lacks CONFIG_NFT_FIB_INET, CONFIG_NFT_NAT, CONFIG_NFT_MASQ or CONFIG_NFT_CT", err, ErrNotSupported)
