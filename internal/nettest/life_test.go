@@ -1,11 +1,13 @@
 package nettest
 
 import (
+	"errors"
 	"slices"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/podbox/podbox/sandbox"
@@ -83,6 +85,74 @@ func TestHealUnderTraffic(t *testing.T) {
 		l.must(<-healed)
 		l.awaitState(web, sandbox.Running)
 		goesOn("healed")
+	}
+}
+
+// Somebody takes the pod's link away. start brings it back, with its addresses and
+// ports, and the program in it goes on.
+func TestLinkTakenAway(t *testing.T) {
+	l := newLab(t)
+	client := l.machine("client")
+	web := l.pod("web", "22080:80", "22080:80/udp")
+	l.member(web)
+	sees, sees6 := "web sees "+client.ip.String(), "web sees "+client.ip6.String()
+	udp := l.keepSending(client, hostIP+":22080")
+	defer udp.end()
+	for range 2 {
+		l.reaches(client, "tcp", hostIP+":22080", sees)
+		stays := l.converse(client, hostIP+":22080", sees)
+		udp.hears("web", "with its link")
+		l.must(dropLink(l.linkOf(web)))
+		l.awaitState(web, sandbox.Degraded)
+		udp.hears(nothing, "without a link")
+		l.must(web.Start(l.Context()))
+		l.awaitState(web, sandbox.Running)
+		l.reaches(client, "tcp", hostIP+":22080", sees)
+		l.reaches(client, "tcp", "["+hostIP6+"]:22080", sees6)
+		udp.hears("web", "with a link again")
+		if err := stays.goesOn(patience); err != nil {
+			t.Errorf("a connection that was there before: %v", err)
+		}
+	}
+}
+
+// The host gets another address and loses the one that it had, as a laptop does that is
+// carried to another network. Ports are reached by the new one, and pods go out by it,
+// with nothing to be done.
+func TestHostMoves(t *testing.T) {
+	l := newLab(t)
+	client := l.machine("client")
+	web := l.pod("web", "22080:80", "22080:80/udp", hostIP+":22081:80")
+	l.serve(web.node, "tcp", ":80")
+	l.serve(web.node, "udp", web.at("80"))
+	l.serve(client, "tcp", ":99")
+	l.serve(client, "udp", client.at("99"))
+	l.reaches(web.node, "tcp", client.at("99"), "client sees "+hostIP)
+	udp := l.dial(web.node, "udp", client.at("99"))
+	if answer, err := question(udp, patience); err != nil || withoutPort(answer) != "client sees "+hostIP {
+		t.Errorf("UDP before: %q, %v", answer, err)
+	}
+	up, err := netlink.LinkByName(toward(l.router))
+	l.must(err)
+	for _, a := range []string{hostIP + "/24", hostIPOther + "/24"} {
+		ip, err := netlink.ParseAddr(a)
+		l.must(err)
+		if err := netlink.AddrDel(up, ip); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
+			t.Fatal(err)
+		}
+	}
+	const moved = "192.0.2.77"
+	l.address(l.host, toward(l.router), moved+"/24")
+	l.gateway(l.host, routerIP)
+	l.reaches(client, "tcp", moved+":22080", "web sees "+client.ip.String())
+	l.reaches(client, "udp", moved+":22080", "web sees "+client.ip.String())
+	l.reaches(client, "tcp", moved+":22081", refused)
+	l.reaches(l.host, "tcp", "127.0.0.1:22080", "web sees 169.254.1.1")
+	l.reaches(web.node, "tcp", client.at("99"), "client sees "+moved)
+	l.reaches(web.node, "udp", client.at("99"), "client sees "+moved)
+	// And who goes on with the same socket of UDP.
+	if answer, err := question(udp, patience); err != nil || withoutPort(answer) != "client sees "+moved {
+		t.Errorf("UDP that goes on: %q, %v", answer, err)
 	}
 }
 

@@ -96,6 +96,29 @@ func TestPathMTU(t *testing.T) {
 	}
 }
 
+// The host's uplink gets narrower when pods are there already: they find out as from any
+// router.
+func TestUplinkGetsNarrower(t *testing.T) {
+	l := newLab(t)
+	far := l.machine("far")
+	a := l.pod("a", "22080:80", "22080:80/udp")
+	l.serve(a.node, "tcp", ":80")
+	l.serve(a.node, "udp", a.at("80"))
+	l.serve(far, "tcp", ":99")
+	before := []net.Conn{l.dial(a.node, "tcp", far.at("99")), l.dial(a.node, "tcp", far.at6("99"))}
+	l.setMTU(l.host, l.router, 1300)
+	for _, c := range append(before,
+		l.dial(a.node, "tcp", far.at("99")), l.dial(a.node, "tcp", far.at6("99")),
+		l.dial(far, "tcp", hostIP+":22080"), l.dial(far, "tcp", "["+hostIP6+"]:22080")) {
+		if err := transfer(c, 1<<20); err != nil {
+			t.Errorf("%s to %s: %v", c.LocalAddr(), c.RemoteAddr(), err)
+		}
+	}
+	if got, err := datagram(l.dial(far, "udp", hostIP+":22080"), 8000); err != nil || got != "a sees "+far.ip.String() {
+		t.Errorf("8000 bytes of UDP: %q, %v", got, err)
+	}
+}
+
 // transfer has an echo return that many bytes, and compares them.
 func transfer(c net.Conn, size int) error {
 	_ = c.SetDeadline(time.Now().Add(2 * patience))
