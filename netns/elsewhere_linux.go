@@ -2,13 +2,11 @@ package netns
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
 
 	"github.com/google/nftables"
-	"golang.org/x/sys/unix"
 )
 
 // An ElsewhereError says that a pod of another installation publishes a port: one whose
@@ -42,10 +40,7 @@ func (r Rules) Elsewhere(ports []Port) error {
 			if !publishes(name) {
 				continue
 			}
-			elems, err := c.GetSetElements(set)
-			if errors.Is(err, unix.ENOENT) {
-				continue // gone meanwhile
-			}
+			elems, err := elementsOf(c, set)
 			if err != nil {
 				return Rules{Table: t.Name}.wrap("read", err)
 			}

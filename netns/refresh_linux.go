@@ -48,7 +48,7 @@ func (r Rules) refresh(c *nftables.Conn, t *nftables.Table, b *batch) error {
 		c.FlushChain(chain)
 	}
 	for name, s := range b.sets {
-		has, err := q.GetSetElements(s)
+		has, err := elementsOf(q, s)
 		if err != nil {
 			return err
 		}

@@ -8,12 +8,12 @@ import (
 	"github.com/google/nftables"
 )
 
-// elementsOf lists what is in the sets of a table.
-func elementsOf(table string) ([]string, error) {
+// contents lists what is in the sets of a table.
+func contents(table string) ([]string, error) {
 	t := Rules{Table: table}.table()
 	var all []string
 	for name, s := range newBatch(t).sets {
-		elems, err := new(nftables.Conn).GetSetElements(s)
+		elems, err := elementsOf(new(nftables.Conn), s)
 		if err != nil {
 			return nil, err
 		}
@@ -49,30 +49,30 @@ func TestRefresh(t *testing.T) {
 		fewer := Publication{addrA, a.Ports[:3]}
 		moved := Publication{addrB, a.Ports}
 		up := Uplinks{V4: []string{"up0"}, V6: []string{"up0"}}
-		same := func(name string, stays bool, change func() error, pubs ...Publication) error {
+		same := func(name string, stays bool, change func() error, pubs []Publication, policed []Policed) error {
 			if err := mark(l.rules); err != nil {
 				return err
 			}
 			if err := change(); err != nil {
 				return err
 			}
-			if err := l.rules.Replace(pubs, up); err != nil {
+			if err := l.rules.Replace(pubs, up, policed...); err != nil {
 				return err
 			}
 			if stayed, err := marked(l.rules); err != nil || stayed != stays {
 				t.Errorf("%s: that the table stayed is %v, %v, want %v", name, stayed, err, stays)
 			}
-			got, err := elementsOf(l.rules.Table)
+			got, err := contents(l.rules.Table)
 			if err != nil {
 				return err
 			}
 			if err := l.rules.Remove(); err != nil {
 				return err
 			}
-			if err := l.rules.Replace(pubs, up); err != nil {
+			if err := l.rules.Replace(pubs, up, policed...); err != nil {
 				return err
 			}
-			want, err := elementsOf(l.rules.Table)
+			want, err := contents(l.rules.Table)
 			if err != nil {
 				return err
 			}
@@ -81,6 +81,12 @@ func TestRefresh(t *testing.T) {
 			}
 			return nil
 		}
+		everybody, err := ParsePeers([]string{"0.0.0.0/0:80", "[::/0]:1-65535/udp", "label:team=red:80-90"})
+		if err != nil {
+			return err
+		}
+		some := Policed{Address: addrA, Policy: Policy{From: everybody}}
+		others := Policed{Address: addrB, Policy: Policy{To: everybody, From: []Peer{}}, Groups: Groups("b", map[string]string{"team": "red"})}
 		nothing := func() error { return nil }
 		other := func(f func(*nftables.Conn, *nftables.Table, *batch)) func() error {
 			return func() error {
@@ -98,23 +104,24 @@ func TestRefresh(t *testing.T) {
 			stays  bool
 			change func() error
 			pubs   []Publication
+			police []Policed
 		}{
-			{"unchanged", true, nothing, []Publication{a}},
-			{"fewer", true, nothing, []Publication{fewer}},
-			{"more", true, nothing, []Publication{a}},
-			{"of another pod", true, nothing, []Publication{moved}},
-			{"none", true, nothing, nil},
-			{"some, after none", true, nothing, []Publication{a}},
-			{"elements missing", true, func() error { return l.rules.Delete(a, true) }, []Publication{a}},
-			{"too many elements", true, func() error { return l.rules.Add(Publication{addrB, []Port{mustParsePort("5000-5100:5000-5100")}}) }, []Publication{a}},
-			{"rules flushed", true, other(func(c *nftables.Conn, t *nftables.Table, _ *batch) { c.FlushTable(t) }), []Publication{a}},
+			{"unchanged", true, nothing, []Publication{a}, nil},
+			{"fewer", true, nothing, []Publication{fewer}, nil},
+			{"more", true, nothing, []Publication{a}, nil},
+			{"of another pod", true, nothing, []Publication{moved}, nil},
+			{"none", true, nothing, nil, nil},
+			{"some, after none", true, nothing, []Publication{a}, nil},
+			{"elements missing", true, func() error { return l.rules.Delete(a, true) }, []Publication{a}, nil},
+			{"too many elements", true, func() error { return l.rules.Add(Publication{addrB, []Port{mustParsePort("5000-5100:5000-5100")}}) }, []Publication{a}, nil},
+			{"rules flushed", true, other(func(c *nftables.Conn, t *nftables.Table, _ *batch) { c.FlushTable(t) }), []Publication{a}, nil},
 			{"a chain that drops", false, other(func(c *nftables.Conn, t *nftables.Table, _ *batch) {
 				drop := nftables.ChainPolicyDrop
 				c.AddChain(&nftables.Chain{Name: "x", Table: t, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookForward, Priority: nftables.ChainPriorityFilter, Policy: &drop})
-			}), []Publication{a}},
+			}), []Publication{a}, nil},
 			{"one more set", false, other(func(c *nftables.Conn, t *nftables.Table, _ *batch) {
 				_ = c.AddSet(&nftables.Set{Table: t, Name: "x", ID: 99, KeyType: nftables.TypeIPAddr}, nil)
-			}), []Publication{a}},
+			}), []Publication{a}, nil},
 			{"a set of another kind", false, func() error {
 				if err := l.rules.Remove(); err != nil {
 					return err
@@ -128,10 +135,15 @@ func TestRefresh(t *testing.T) {
 						_ = c.AddSet(s, nil)
 					}
 				})()
-			}, []Publication{a}},
-			{"gone", false, l.rules.Remove, []Publication{a}},
+			}, []Publication{a}, nil},
+			{"gone", false, l.rules.Remove, []Publication{a}, nil},
+			{"the first policy", false, nothing, []Publication{a}, []Policed{some}},
+			{"the same policy", true, nothing, []Publication{a}, []Policed{some}},
+			{"another policy", true, nothing, []Publication{a}, []Policed{others}},
+			{"two policies", true, nothing, []Publication{a}, []Policed{some, others}},
+			{"no policy", false, nothing, []Publication{a}, nil},
 		} {
-			if err := same(tt.name, tt.stays, tt.change, tt.pubs...); err != nil {
+			if err := same(tt.name, tt.stays, tt.change, tt.pubs, tt.police); err != nil {
 				return fmt.Errorf("%s: %w", tt.name, err)
 			}
 			// A connection comes through at the end of each.

@@ -122,10 +122,7 @@ func guardedByOthers(table string) (Uplinks, error) {
 		}
 		sets := newBatch(t).sets
 		for family, links := range map[string]*[]string{"4": &u.V4, "6": &u.V6} {
-			elems, err := c.GetSetElements(sets["uplinks"+family])
-			if errors.Is(err, unix.ENOENT) {
-				continue // gone meanwhile
-			}
+			elems, err := elementsOf(c, sets["uplinks"+family])
 			if err != nil {
 				return Uplinks{}, Rules{Table: t.Name}.wrap("read", err)
 			}
