@@ -24,6 +24,7 @@ type createFlags struct {
 
 	limits limitFlags
 	rates  rateFlags
+	policy policyFlags
 	cni    cniFlags
 
 	plan bool
@@ -41,6 +42,8 @@ func (a *app) create() *cobra.Command {
   podbox create --network none --share net,ipc,uts,pid --shm-size 1g
   podbox create -p 8080:80 -p 127.0.0.1:5353:53/udp web
   podbox create --ingress 100M --egress 10M guest
+  podbox create --allow-from label:app=web:5432 --allow-to none db
+  podbox create --label team=red --isolate team web
   podbox create --network cni:lan,storage web     # eth0 in lan, eth1 in storage
   podbox create --plan web        # what would be done, step by step`,
 		Args: cobra.MaximumNArgs(1),
@@ -93,6 +96,7 @@ func (a *app) create() *cobra.Command {
 	fl.StringArrayVar(&f.volumes, "volume", nil, "volume for the pod's containers: `NAME[:disk|memory[,size=64Mi]]` or NAME:hostpath=/PATH[,type=TYPE]")
 	fl.StringArrayVarP(&f.ports, "publish", "p", nil, "port of the pod that is one of the host: `[HOST-IP:][HOST-PORT:]PORT[/udp|/sctp]`, or ranges; without HOST-PORT a free one")
 	f.rates.add(fl)
+	f.policy.add(fl)
 	f.limits.add(fl)
 	f.cni.add(fl)
 	fl.BoolVar(&f.plan, "plan", false, "print the steps and do nothing")
@@ -164,6 +168,9 @@ func (f *createFlags) spec() (sandbox.Spec, error) {
 		return s, err
 	}
 	if err := f.rates.set(&s.Bandwidth); err != nil {
+		return s, err
+	}
+	if err := f.policy.set(&s.Policy); err != nil {
 		return s, err
 	}
 	s.Limits, err = f.limits.limits()

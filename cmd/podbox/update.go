@@ -12,6 +12,7 @@ import (
 func (a *app) update() *cobra.Command {
 	var rates rateFlags
 	var names nameFlags
+	var policy policyFlags
 	var labels []string
 	cmd := &cobra.Command{
 		Use:   "update [flags] POD...",
@@ -19,18 +20,21 @@ func (a *app) update() *cobra.Command {
 		Long: `Change what a pod may, while it runs, and its labels. What no flag names stays as it
 is. Of a pod that does not run it is changed what it is started with.
 
+--allow-from and --allow-to take the place of those before; any lifts the restriction,
+and so does an empty key for --isolate. Connections that are not allowed any more end.
 --dns and --dns-search take the place of those before; an empty word brings the host's
 back. --add-host adds a host, or takes one away (name-). Programs that run see it at
 once.`,
 		Example: `  podbox update --ingress 100M --egress 10M web
   podbox update --egress 0 web          # no limit any more
+  podbox update --allow-from 10.0.0.0/8:443 --allow-from proxy web
   podbox update --label tier=front --label old- web
   podbox update --dns 192.0.2.53 --add-host db:10.1.2.3 --add-host old- web
   podbox update --dns '' web            # the host's resolvers again`,
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: a.pods(0),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if !rates.given() && !names.given() && len(labels) == 0 {
+			if !rates.given() && !policy.given() && !names.given() && len(labels) == 0 {
 				return fmt.Errorf("update: %w: no flag says what to change", sandbox.ErrInvalid)
 			}
 			change := sandbox.Change{}
@@ -56,12 +60,19 @@ once.`,
 						return err
 					}
 				}
+				if policy.given() {
+					c.Policy = &i.Policy
+					if err := policy.set(c.Policy); err != nil {
+						return err
+					}
+				}
 				return pod.Update(cmd.Context(), c)
 			})
 		},
 	}
 	fl := cmd.Flags()
 	rates.add(fl)
+	policy.add(fl)
 	names.add(fl)
 	fl.StringArrayVar(&labels, "label", nil, "`key=value` to set, or key- to take away")
 	return cmd
