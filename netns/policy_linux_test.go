@@ -3,7 +3,9 @@ package netns
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -144,6 +146,10 @@ func TestPolicy(t *testing.T) {
 				for _, to := range w.to {
 					n++
 					network, addr, _ := strings.Cut(to, " ")
+					a, b := policedA(policy), policedB(Policy{Isolate: tt.isolateB})
+					if got, want := admits(w.name, network, strings.Contains(addr, "["), &a, &b), !slices.Contains(refused, w.name); got != want {
+						t.Errorf("from %q to %q isolated %q %q: Admits says %v of %s by %s", tt.from, tt.to, tt.isolate, tt.isolateB, got, w.name, to)
+					}
 					try := func() {
 						_, _, err := askFor(150*time.Millisecond, w.from, network, addr)
 						if err != nil && !slices.Contains(refused, w.name) {
@@ -169,6 +175,24 @@ func TestPolicy(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// admits asks Admits of a way such as b-a:80, when published ports are translated.
+func admits(way, network string, v6 bool, a, b *Policed) bool {
+	ends := map[string]End{
+		"a": {Addr: addrA.IP, Pod: a}, "b": {Addr: addrB.IP, Pod: b},
+		"out": {Addr: netip.MustParseAddr(machine)}, "host": {Addr: Gateway, Host: true},
+	}
+	if v6 {
+		ends = map[string]End{
+			"a": {Addr: addrA.IP6, Pod: a}, "b": {Addr: addrB.IP6, Pod: b},
+			"out": {Addr: netip.MustParseAddr(machine6)}, "host": {Addr: netip.MustParseAddr(hostOutside6), Host: true},
+		}
+	}
+	from, rest, _ := strings.Cut(way, "-")
+	to, port, _ := strings.Cut(rest, ":")
+	number, _ := strconv.Atoi(strings.TrimSuffix(strings.TrimPrefix(port, "pub"), "/udp"))
+	return Admits(ends[from], ends[to], Protocol(network[:3]).number(), uint16(number))
 }
 
 // Police changes what replaces would make, whatever it was before; connections that
