@@ -58,7 +58,7 @@ type Options struct {
 //	ROOT/leases/ADDR    symbolic link to ID: the address is taken
 //	ROOT/ports/PORT/    symbolic links to IDs: the port of the host is taken
 //	ROOT/rules/         the lock of the host's nftables, and which links forward for us
-//	STATEDIR/pods/ID/   what a pod has on the disk, if anything
+//	STATEDIR/pods/ID/   what a pod has on the disk, if anything: volumes, logs, what CNI plugins have done
 type Runtime struct {
 	root     string
 	stateDir string

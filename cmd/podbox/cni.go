@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/podbox/podbox/netns/cni"
@@ -58,6 +59,18 @@ func (f *cniFlags) driver() (cni.Driver, error) {
 		d.PluginDirs[i] = abs(dir)
 	}
 	return d, errors.Join(errs...)
+}
+
+// completeNetwork completes --network, with the names of the CNI networks that there are.
+func (f *cniFlags) completeNetwork(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	words := []cobra.Completion{"pod", "none", "host", "ns:"}
+	if d, err := f.driver(); err == nil && d.Validate() == nil {
+		networks, _ := d.Networks()
+		for _, n := range networks {
+			words = append(words, "cni:"+n.Name)
+		}
+	}
+	return words, cobra.ShellCompDirectiveNoFileComp
 }
 
 // statusTime bounds what doctor asks of one network.

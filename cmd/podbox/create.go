@@ -100,7 +100,7 @@ func (a *app) create() *cobra.Command {
 	f.limits.add(fl)
 	f.cni.add(fl)
 	fl.BoolVar(&f.plan, "plan", false, "print the steps and do nothing")
-	_ = cmd.RegisterFlagCompletionFunc("network", cobra.FixedCompletions([]string{"pod", "none", "host", "ns:", "cni:"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("network", f.cni.completeNetwork)
 	return cmd
 }
 

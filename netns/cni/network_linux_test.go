@@ -1,14 +1,18 @@
 package cni_test
 
 import (
+	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/podbox/podbox/internal/spawn"
 	"github.com/podbox/podbox/internal/testenv"
 	"github.com/podbox/podbox/netns/cni"
 )
@@ -99,6 +103,50 @@ func TestFind(t *testing.T) {
 	if _, err := d.Find("a"); !errors.Is(err, cni.ErrUnsafe) {
 		t.Errorf("a directory for all: %v", err)
 	}
+}
+
+// A program that is none is an error, and not that of a user's program.
+func TestNoProgram(t *testing.T) {
+	b := newBed(t, "1.0.0", nil)
+	a := b.attachment(t, cni.Request{})
+	dir := t.TempDir()
+	there := b.PluginDirs
+	b.PluginDirs = []string{dir}
+	for text, want := range map[string]string{"\x7fELF": "exec format error", "#!/nonexistent\n": "no such file or directory"} {
+		if err := os.WriteFile(filepath.Join(dir, "fake"), []byte(text), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		err := b.Add(context.Background(), a, hostNetns)
+		if err == nil || !strings.Contains(err.Error(), "ADD: it cannot be executed: "+want) || errors.Is(err, fs.ErrNotExist) || errors.As(err, new(*spawn.ExecError)) {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+	b.PluginDirs = there
+	b.delete(t, a)
+}
+
+// One that is just being replaced is tried again.
+func TestBusyProgram(t *testing.T) {
+	b := newBed(t, "1.0.0", nil)
+	a := b.attachment(t, cni.Request{})
+	dir := t.TempDir()
+	there := b.PluginDirs
+	b.PluginDirs = []string{dir}
+	path := filepath.Join(dir, "fake")
+	const text = "#!/bin/sh\necho '{\"cniVersion\":\"1.0.0\",\"ips\":[{\"address\":\"10.0.0.1/8\"}]}'\n"
+	if err := os.WriteFile(path, []byte(text), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.AfterFunc(150*time.Millisecond, func() { f.Close() })
+	if err := b.Add(context.Background(), a, hostNetns); err != nil || a.Result.Address().IP.String() != "10.0.0.1" {
+		t.Errorf("%v, %+v", err, a.Result)
+	}
+	b.PluginDirs = there
+	b.delete(t, a)
 }
 
 // A program that anybody may have written is not run.

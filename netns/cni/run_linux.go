@@ -68,6 +68,12 @@ func (r *runner) ExecPlugin(ctx context.Context, path string, stdin []byte, envi
 		}
 	}
 	out, noise, status, err := run(ctx, path, stdin, environ)
+	var exec *spawn.ExecError
+	if errors.As(err, &exec) {
+		// Not to be taken for the user's program that could not be executed, nor for a file
+		// that is not there and need not be.
+		err = errors.New("it cannot be executed: " + exec.Err.Error())
+	}
 	if err == nil && status == 0 {
 		return out, nil
 	}
