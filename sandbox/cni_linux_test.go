@@ -279,7 +279,7 @@ func TestPluggedWrong(t *testing.T) {
 			b.rt.cni.Time = 700 * time.Millisecond
 			spec := plugSpec
 			b.configure(t, map[string]string{"ADD": what})
-			if _, err := b.rt.Create(ctx, spec); err == nil || !strings.Contains(err.Error(), "add eth1 network two") {
+			if _, err := b.rt.Create(ctx, spec); err == nil || !strings.Contains(err.Error(), "add eth1 to network two") {
 				t.Errorf("ADD: %v", err)
 			}
 			os.Remove(filepath.Join(b.two.Dir, "log", "pid"))
@@ -298,7 +298,7 @@ func TestPluggedWrong(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if i := info(t, s); i.State != Broken || !strings.Contains(i.Error, "delete eth1 network two") {
+			if i := info(t, s); i.State != Broken || !strings.Contains(i.Error, "delete eth1 from network two") {
 				t.Errorf("DEL: %+v", i)
 			}
 			// rm says so, again and again, until it can be done; the configuration that it was
@@ -308,7 +308,7 @@ func TestPluggedWrong(t *testing.T) {
 					t.Errorf("DEL again: %v", err)
 				}
 			}
-			if i := info(t, s); i.State != Removing || !strings.Contains(i.Error, "delete eth1 network two") {
+			if i := info(t, s); i.State != Removing || !strings.Contains(i.Error, "delete eth1 from network two") {
 				t.Errorf("DEL again: %+v", i)
 			}
 			if left := testenv.Attached(t, b.one.Dir); len(left) > 0 {

@@ -155,8 +155,8 @@ func TestWrong(t *testing.T) {
 		"die":     "exit status 2: [31mpanic: out of luck",
 		"hang":    "not done after 500ms: context deadline exceeded",
 		"flood":   "too much output: more than 1048576 bytes",
-		"garbage": "add eth0 network seven",
-		"silent":  "add eth0 network seven",
+		"garbage": "add eth0 to network seven",
+		"silent":  "add eth0 to network seven",
 		"null":    "", // no address, as a plugin that makes none
 		"noise":   "",
 		"leave":   "",

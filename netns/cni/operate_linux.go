@@ -141,7 +141,7 @@ func (o *operation) explain(verb string, a *Attachment, err error) error {
 	if cause := context.Cause(o.ctx); cause != nil && !errors.Is(err, cause) {
 		err = fmt.Errorf("%w: %w", cause, err)
 	}
-	return fmt.Errorf("%s %s network %s: %w", verb, a.Interface, a.Network, err)
+	return fmt.Errorf(verb+" network %s: %w", a.Interface, a.Network, err)
 }
 
 // Add runs the plugins of an attachment, and notes their result in it. path is a file that
@@ -149,19 +149,19 @@ func (o *operation) explain(verb string, a *Attachment, err error) error {
 func (d Driver) Add(ctx context.Context, a *Attachment, path string) error {
 	lock, err := d.lock(ctx, flock.Shared)
 	if err != nil {
-		return fmt.Errorf("add %s network %s: %w", a.Interface, a.Network, err)
+		return fmt.Errorf("add %s to network %s: %w", a.Interface, a.Network, err)
 	}
 	defer lock.Close()
 	o, err := d.operation(ctx, a, path, d.runner())
 	if err != nil {
-		return fmt.Errorf("add %s network %s: %w", a.Interface, a.Network, err)
+		return fmt.Errorf("add %s to network %s: %w", a.Interface, a.Network, err)
 	}
 	defer o.cancel()
 	result, err := o.lib.AddNetworkList(o.ctx, o.list, o.rt)
 	if err == nil {
 		a.Result, err = believe(a, result)
 	}
-	return o.explain("add", a, err)
+	return o.explain("add %s to", a, err)
 }
 
 // Delete runs the plugins of an attachment to undo what Add has done, also if that was
@@ -187,7 +187,7 @@ func (d Driver) Delete(ctx context.Context, a *Attachment, path string, force bo
 			return false
 		})
 	}
-	return left, o.explain("delete", a, o.lib.DelNetworkList(o.ctx, o.list, o.rt))
+	return left, o.explain("delete %s from", a, o.lib.DelNetworkList(o.ctx, o.list, o.rt))
 }
 
 // Check has the plugins of an attachment look whether it is still what Add made of it. It does
@@ -201,7 +201,7 @@ func (d Driver) Check(ctx context.Context, a *Attachment, path string) error {
 	if has, err := version.GreaterThanOrEqualTo(o.list.CNIVersion, "0.4.0"); err != nil || !has {
 		return err
 	}
-	return o.explain("check", a, o.lib.CheckNetworkList(o.ctx, o.list, o.rt))
+	return o.explain("check %s of", a, o.lib.CheckNetworkList(o.ctx, o.list, o.rt))
 }
 
 // Status asks the plugins of a network whether they could add an attachment now, and, of all
