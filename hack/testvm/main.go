@@ -24,6 +24,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -67,6 +68,9 @@ func run(ctx context.Context, args []string) error {
 	}
 	if flags.NArg() > 0 {
 		return fmt.Errorf("what is %q?", flags.Arg(0))
+	}
+	if runtime.GOARCH != "amd64" {
+		return fmt.Errorf("it knows machines of amd64 only, and this is one of %s", runtime.GOARCH)
 	}
 	for _, tool := range []string{"qemu-system-x86_64", "mmdebstrap", "mke2fs", "depmod", "cpio"} {
 		if err := look(tool); err != nil {
