@@ -1,6 +1,7 @@
 package netns
 
 import (
+	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -41,9 +42,12 @@ import (
 // halves are those of what stands for a thing.
 var halves = [...]string{"a", "b"}
 
-// hash returns what stands for a thing, by half.
-func hash(thing string) map[string][]byte {
-	sum := sha256.Sum256([]byte(thing))
+// hash returns what stands for a thing, by half. Two that are alike in one half each would
+// be taken for a third by both: such are soon found by whoever knows the key.
+func (b *batch) hash(thing string) map[string][]byte {
+	mac := hmac.New(sha256.New, b.key)
+	mac.Write([]byte(thing))
+	sum := mac.Sum(nil)
 	return map[string][]byte{"a": sum[:4], "b": sum[4:8]}
 }
 
@@ -99,12 +103,12 @@ func (b *batch) police(p Policed) {
 			}
 		}
 		if p.Isolated != "" {
-			for half, id := range hash(string(p.Isolated)) {
+			for half, id := range b.hash(string(p.Isolated)) {
 				b.add("isolated"+half+family, nftables.SetElement{Key: pod.AsSlice(), Val: id})
 			}
 		}
 		for _, g := range p.Groups {
-			for half, id := range hash(string(g)) {
+			for half, id := range b.hash(string(g)) {
 				b.add("members"+half+family, nftables.SetElement{Key: join(id, pod.AsSlice())})
 			}
 		}
@@ -113,7 +117,7 @@ func (b *batch) police(p Policed) {
 
 // pick puts a thing into a place of a pod.
 func (b *batch) pick(family string, place []byte, pod netip.Addr, thing string) {
-	for half, id := range hash(thing) {
+	for half, id := range b.hash(thing) {
 		b.add("pick"+half+family, nftables.SetElement{Key: join(place, pod.AsSlice()), Val: id})
 	}
 }
@@ -124,7 +128,7 @@ func (b *batch) state(family string, f fact) {
 		return
 	}
 	b.stated[family+f.name] = true
-	for half, id := range hash(f.name) {
+	for half, id := range b.hash(f.name) {
 		b.add("facts"+half+family, nftables.SetElement{
 			Key:    join(id, f.first.AsSlice(), []byte{f.ports.firstProto, 0, 0, 0}, port4(f.ports.first)),
 			KeyEnd: join(id, f.last.AsSlice(), []byte{f.ports.lastProto, 0, 0, 0}, port4(f.ports.last)),
@@ -151,7 +155,12 @@ func (a Address) families() map[string]netip.Addr { return Publication{Address: 
 // transaction. Either may be zero. ErrAbsent if they do not have what was says, or have
 // something else, or have no room: then they are to be replaced.
 func (r Rules) Police(was, now Policed) error {
+	key, err := r.key()
+	if err != nil {
+		return err
+	}
 	old, fresh := newBatch(r.table()), newBatch(r.table())
+	old.key, fresh.key = key, key
 	old.police(was)
 	fresh.police(now)
 	gone, come := old.without(fresh), fresh.without(old)
@@ -163,7 +172,7 @@ func (r Rules) Police(was, now Policed) error {
 	if len(gone.elements)+len(come.elements) == 0 {
 		return nil
 	}
-	err := r.commit("police by", len(gone.elements) > 0, func(c *nftables.Conn, _ *nftables.Table) error {
+	err = r.commit("police by", len(gone.elements) > 0, func(c *nftables.Conn, _ *nftables.Table) error {
 		if err := gone.each(c.SetDeleteElements); err != nil {
 			return err
 		}

@@ -250,3 +250,23 @@ func TestPoliceChanges(t *testing.T) {
 		return nil
 	})
 }
+
+// What stands for a group in the sets depends on a key: without it nobody can find a name
+// that is taken for another.
+func TestPolicyKey(t *testing.T) {
+	pod := Policed{Address: Address{IP: netip.MustParseAddr("10.88.0.2")}, Groups: []Group{"pod:web"}}
+	keys := make(map[string]bool)
+	for _, key := range []string{"", "a", "b", "a"} {
+		b := newBatch(Rules{Table: DefaultTable}.table())
+		b.key = []byte(key)
+		b.police(pod)
+		elems := b.elements["membersa4"]
+		if len(elems) != 1 {
+			t.Fatalf("%d elements", len(elems))
+		}
+		keys[string(elems[0].Key)] = true
+	}
+	if len(keys) != 3 {
+		t.Errorf("%d different elements of 3 keys", len(keys))
+	}
+}

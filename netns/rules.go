@@ -27,6 +27,9 @@ import (
 type Rules struct {
 	// Table is the table's name.
 	Table string
+	// Key returns what nobody else knows, and what stays the same for as long as
+	// policies do. Whoever knew it could find labels that are taken for others. Nil: no key.
+	Key func() ([]byte, error)
 	// Later is given functions that wait until the kernel has freed what was
 	// removed, some 10 ms. They need not be called. Nil: nobody waits.
 	Later func(wait func())
@@ -48,6 +51,14 @@ func (p Publication) addrs() map[string]netip.Addr {
 		m["6"] = p.Address.IP6
 	}
 	return m
+}
+
+// key returns what Key does.
+func (r Rules) key() ([]byte, error) {
+	if r.Key == nil {
+		return nil, nil
+	}
+	return r.Key()
 }
 
 // ErrAbsent is matched if the rules are not what they were thought to be.

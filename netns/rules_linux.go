@@ -33,6 +33,12 @@ func (r Rules) Replace(pods []Publication, guarded Uplinks, policed ...Policed) 
 	if err != nil {
 		return err
 	}
+	var key []byte
+	if len(policed) > 0 {
+		if key, err = r.key(); err != nil {
+			return err
+		}
+	}
 	// begin prepares the table for its rules and for elements, or some of them.
 	replace := func(begin func(*nftables.Conn, *nftables.Table, *batch) error) error {
 		return r.commit("replace", there, func(c *nftables.Conn, t *nftables.Table) error {
@@ -41,6 +47,7 @@ func (r Rules) Replace(pods []Publication, guarded Uplinks, policed ...Policed) 
 				b.publish(p)
 				b.hairpin(p)
 			}
+			b.key = key
 			for _, p := range policed {
 				b.police(p)
 			}
@@ -173,6 +180,7 @@ type batch struct {
 	sets     map[string]*nftables.Set
 	policies map[string]bool // which of them are there for policies only
 	stated   map[string]bool // facts that are among the elements
+	key      []byte          // of hashes
 	elements map[string][]nftables.SetElement
 }
 

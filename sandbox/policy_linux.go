@@ -2,6 +2,8 @@ package sandbox
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -42,6 +44,52 @@ func (rt *Runtime) recordGroups(yes bool) error {
 		return err
 	}
 	return nil
+}
+
+// rulesKey returns the key of the rules, which is made when it is first needed. If it is lost
+// and made anew the rules do not match what they should have, and are replaced.
+func (rt *Runtime) rulesKey() ([]byte, error) {
+	path := filepath.Join(rt.rulesDir(), keyFile)
+	for {
+		key, err := os.ReadFile(path)
+		if err == nil && len(key) == sha256.Size {
+			return key, nil
+		}
+		if err == nil { // cut short by others
+			err = os.Remove(path)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		key = make([]byte, sha256.Size)
+		rand.Read(key) // which does not fail
+		tmp, err := os.CreateTemp(rt.rulesDir(), keyFile+"-")
+		if err != nil {
+			return nil, err
+		}
+		_, err = tmp.Write(key)
+		err = errors.Join(err, tmp.Close())
+		if err == nil {
+			err = os.Link(tmp.Name(), path) // of many that make one, one is first
+		}
+		if err = errors.Join(err, os.Remove(tmp.Name())); err != nil && !errors.Is(err, fs.ErrExist) {
+			return nil, err
+		}
+	}
+}
+
+const keyFile = "key"
+
+// removeRulesKey removes the key, and what somebody has left who was killed making it. Who
+// calls it keeps others from needing it.
+func (rt *Runtime) removeRulesKey() error {
+	files, err := os.ReadDir(rt.rulesDir())
+	for _, f := range files {
+		if strings.HasPrefix(f.Name(), keyFile) {
+			err = errors.Join(err, os.Remove(filepath.Join(rt.rulesDir(), f.Name())))
+		}
+	}
+	return err
 }
 
 // policed is what the rules have to know of a pod.

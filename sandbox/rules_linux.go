@@ -203,6 +203,9 @@ func (rt *Runtime) dropRules(ctx context.Context, leaving string) error {
 	if err := rt.rules.Remove(); err != nil && !incapable(err) {
 		return err
 	}
+	if err := rt.removeRulesKey(); err != nil {
+		return err
+	}
 	return rt.recordUplinks(netns.Uplinks{})
 }
 

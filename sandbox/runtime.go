@@ -101,7 +101,7 @@ func Open(opts Options) (*Runtime, error) {
 	rt := &Runtime{root: root, stateDir: stateDir, cni: opts.CNI, log: opts.Logger}
 	rt.leases = &netns.Leases{Dir: filepath.Join(root, "leases"), Alive: rt.recorded}
 	rt.claims = &netns.Claims{Dir: filepath.Join(root, "ports")}
-	rt.rules = netns.Rules{Table: tableName(root), Later: rt.background.Go}
+	rt.rules = netns.Rules{Table: tableName(root), Key: rt.rulesKey, Later: rt.background.Go}
 	rt.hook = func(step string) error {
 		rt.log.Debug("step", "name", step)
 		if opts.hook != nil {
