@@ -44,6 +44,7 @@ var actions = []action{
 	{2, func(w *worker) { w.podbox("unpause", w.pod()) }},
 	{10, (*worker).publish},
 	{7, (*worker).unpublish},
+	{3, (*worker).update},
 	{3, func(w *worker) { w.podbox("network", "reload") }},
 	{2, func(w *worker) { w.podbox("gc") }},
 	{1, (*worker).prune},
@@ -72,7 +73,7 @@ func (w *worker) create() {
 			args = append(args, "-p", port)
 		}
 	}
-	for _, extra := range [][]string{{"--memory", "256m"}, {"--volume", "data:memory"}, {"--volume", "disk"}, {"--share", "net,ipc,uts,pid"}, {"--sysctl", "net.core.somaxconn=256"}} {
+	for _, extra := range [][]string{{"--memory", "256m"}, {"--volume", "data:memory"}, {"--volume", "disk"}, {"--share", "net,ipc,uts,pid"}, {"--sysctl", "net.core.somaxconn=256"}, {"--ingress", "100M"}, {"--egress", "50M"}, {"-p", "80"}} {
 		if w.chance.IntN(8) == 0 {
 			args = append(args, extra...)
 		}
@@ -185,6 +186,11 @@ func (w *worker) publish() {
 	w.podbox("publish", name, port)
 }
 
+// update changes what a pod may.
+func (w *worker) update() {
+	w.podbox(append([]string{"update"}, append([][]string{{"--ingress", "200M"}, {"--egress", "0"}, {"--label", "a=b"}, {"--dns", "192.0.2.53"}, {"--add-host", "db:10.1.2.3"}}[w.chance.IntN(5)], w.pod())...)...)
+}
+
 // unpublish takes one that the pod has.
 func (w *worker) unpublish() {
 	name := w.pod()
@@ -213,7 +219,6 @@ func (w *worker) question() {
 // flush takes the host's rules away, as a reload of somebody's firewall does.
 func (w *worker) flush() {
 	w.s.flushed.Add(1)
-	w.s.generation.Add(1)
 	args := []string{"flush", "ruleset"}
 	if w.chance.IntN(2) == 0 {
 		args = []string{"delete", "table", "inet", w.s.table}
@@ -244,7 +249,6 @@ func (w *worker) cutLink() {
 	}
 	link := links[w.chance.IntN(len(links))]
 	w.s.killedPause.Add(1) // what follows is the same
-	w.s.generation.Add(1)
 	w.happens(func() string {
 		if err := command("ip", "link", "del", link); err != nil {
 			return err.Error()
@@ -283,7 +287,6 @@ func (w *worker) kill(kind string, pick func(*killing) []int) {
 	}
 	pid := pids[w.chance.IntN(len(pids))]
 	w.s.killedPause.Add(1)
-	w.s.generation.Add(1)
 	w.happens(func() string {
 		if err := unix.Kill(pid, unix.SIGKILL); err != nil {
 			return err.Error()

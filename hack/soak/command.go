@@ -70,7 +70,8 @@ func (s *soak) podbox(w *worker, args ...string) *result {
 		r.worker = w.number
 		s.running.add(cmd)
 		if w.killAfter > 0 {
-			defer time.AfterFunc(w.killAfter, func() { s.killCommand(cmd) }).Stop()
+			sig := w.killBy
+			defer time.AfterFunc(w.killAfter, func() { s.killCommand(cmd, sig) }).Stop()
 		}
 	}
 	err := cmd.Wait()
@@ -79,9 +80,9 @@ func (s *soak) podbox(w *worker, args ...string) *result {
 	r.took = time.Since(r.began)
 	r.stdout, r.stderr = stdout.String(), stderr.String()
 	r.code = cmd.ProcessState.ExitCode()
-	if r.killed = r.code < 0 && !hangs.Load(); r.killed {
+	// What asks podbox to end is answered by the status that a shell has for it.
+	if r.killed = (r.code < 0 || r.code == 128+int(unix.SIGTERM)) && !hangs.Load(); r.killed {
 		s.killedPodbox.Add(1)
-		s.generation.Add(1)
 	}
 	if w != observer {
 		s.history.add(r)
@@ -95,10 +96,9 @@ func (s *soak) podbox(w *worker, args ...string) *result {
 	return r
 }
 
-func (s *soak) killCommand(cmd *exec.Cmd) {
+func (s *soak) killCommand(cmd *exec.Cmd, sig unix.Signal) {
 	s.killedPodbox.Add(1)
-	s.generation.Add(1)
-	_ = cmd.Process.Kill()
+	_ = cmd.Process.Signal(sig)
 }
 
 // commands are those that run at this moment.
@@ -127,7 +127,7 @@ func (s *soak) killOne(pick func(n int) int) string {
 		return ""
 	}
 	cmd := s.running.all[pick(len(s.running.all))]
-	s.killCommand(cmd)
+	s.killCommand(cmd, unix.SIGKILL)
 	return strings.Join(cmd.Args[5:], " ")
 }
 

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/netip"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -255,6 +256,7 @@ var invariants = []invariant{{
 		for _, p := range w.pods {
 			of[p.IP], of[p.IP6] = p, p
 		}
+		of["10.88.0.0"] = pod{} // the range
 		for key, value := range w.elements {
 			addr, _, _ := strings.Cut(value, " . ")
 			p, has := of[addr]
@@ -264,6 +266,11 @@ var invariants = []invariant{{
 			}
 			if want := elementsOf(p.IP, p.IP6, p.Ports); want[key] != value {
 				bad = append(bad, fmt.Sprintf("%s leads to %s, and pod %q does not publish that", key, value, p.Name))
+			}
+		}
+		for _, a := range podAddress.FindAllString(w.ruleset, -1) {
+			if _, has := of[a]; !has {
+				bad = append(bad, a+" is in the rules, and no pod's")
 			}
 		}
 		return bad
@@ -313,9 +320,16 @@ var whenEmpty = []invariant{{
 		for id := range w.records {
 			bad = append(bad, "pod "+id)
 		}
+		if there, err := s.reachesLoopback6(); there || err != nil {
+			bad = append(bad, fmt.Sprintf("programs for ::1 at the root of the control groups, %v", err))
+		}
 		return bad
 	},
 }}
+
+// podAddress is one of the ranges that pods have their addresses from. The range itself may
+// be in the rules.
+var podAddress = regexp.MustCompile(`10\.88\.[0-9]+\.[0-9]+\b|fd70:6f64:626f:7800::[0-9a-f]+\b`)
 
 // differ tells which lines there are more, or fewer, than before.
 func differ(what, before, after string) (bad []string) {

@@ -71,6 +71,7 @@ func enterRoom(ctx context.Context, o options) (status int, err error) {
 			err = <-done
 		}
 	}
+	err = errors.Join(err, netns.Loopback6{Name: netns.LoopbackName("podbox-" + rootHash(filepath.Join(dir, "run")))}.Remove())
 	removeGroups(dir)
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
 		return max(exit.ExitCode(), 1), nil

@@ -33,7 +33,6 @@ type soak struct {
 	// What has happened since the last rest: which of the invariants hold without
 	// somebody's help depends on it.
 	flushed, killedPodbox, killedPause, pruned atomic.Int64
-	generation                                 atomic.Int64 // of all of these, and of killed programs
 
 	mu     sync.Mutex
 	faults []string // that a worker has met
@@ -273,9 +272,14 @@ func (s *soak) answers(p pod, port netns.Port) error {
 		to   string
 	}
 	ways := []way{{"host", "127.0.0.1"}, {"host", hostIP}, {"outside", hostIP}, {"host", hostIP6}, {"outside", hostIP6}}
+	if there, err := s.reachesLoopback6(); err != nil {
+		return err
+	} else if there {
+		ways = append(ways, way{"host", "::1"})
+	}
 	for _, way := range ways {
 		to := netip.MustParseAddr(way.to)
-		at := port.HostIP
+		at := port.HostIP // the other loopback is reached only by what is published at all addresses
 		if at.IsValid() && at.Is4() != to.Is4() || at.IsValid() && !at.IsUnspecified() && at != to {
 			continue
 		}
@@ -304,6 +308,15 @@ func (s *soak) answers(p pod, port netns.Port) error {
 		}
 	}
 	return nil
+}
+
+// reachesLoopback6 reports whether ::1 of the host leads to pods now.
+func (s *soak) reachesLoopback6() (bool, error) {
+	there, err := netns.Loopback6{Name: netns.LoopbackName(s.table)}.Present()
+	if errors.Is(err, netns.ErrNotSupported) {
+		err = nil
+	}
+	return there, err
 }
 
 // guarded makes sure that the host does not forward to pods what is not published.

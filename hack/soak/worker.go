@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // A worker does one thing after the other, by chance.
@@ -15,6 +17,7 @@ type worker struct {
 	number    int
 	chance    *rand.Rand
 	killAfter time.Duration // the next command, if it is not 0
+	killBy    unix.Signal
 	mine      map[string]*knowledge
 }
 
@@ -63,6 +66,7 @@ func (w *worker) step() {
 	// Most commands take 5 to 30 ms.
 	if w.chance.IntN(12) == 0 {
 		w.killAfter = time.Duration(1 + w.chance.IntN(25_000_000))
+		w.killBy = []unix.Signal{unix.SIGKILL, unix.SIGKILL, unix.SIGTERM}[w.chance.IntN(3)]
 	}
 	n := w.chance.IntN(total)
 	for _, a := range actions {
