@@ -252,19 +252,28 @@ func isFinal(err error) bool {
 	return false
 }
 
-// sleep waits; false if the container is to stop meanwhile.
+// lookAfter is how often who waits to start a container again looks whether that is there still.
+const lookAfter = 2 * time.Second
+
+// sleep waits; false if the container is to stop meanwhile, or is gone: a stopped pod can be
+// removed without a word to us.
 func (k *keeper) sleep(d time.Duration) bool {
-	if k.isStopping() {
-		return false
+	for end := time.Now().Add(d); !k.isStopping(); {
+		t := time.NewTimer(min(time.Until(end), lookAfter))
+		select {
+		case <-t.C:
+		case <-k.wake:
+			t.Stop()
+			return false
+		}
+		if !time.Now().Before(end) {
+			return !k.isStopping()
+		}
+		if _, err := os.Lstat(k.c.file(recordFile)); errors.Is(err, fs.ErrNotExist) {
+			return false
+		}
 	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return !k.isStopping()
-	case <-k.wake:
-		return false
-	}
+	return false
 }
 
 // launch starts the container's program.
