@@ -475,7 +475,21 @@ func annotations(pod *corev1.Pod, uid string) map[string]string {
 func (a *applier) change(ctx context.Context, p *podPlan) error {
 	spec := p.sandbox()
 	if len(p.changed) > 0 {
-		if err := p.there.Describe(ctx, spec.Labels, annotations(p.pod, p.uid)); err != nil {
+		had, err := p.there.Info()
+		if err != nil {
+			return err
+		}
+		labels := make(map[string]*string)
+		for k := range had.Labels {
+			labels[k] = nil
+		}
+		for k, v := range spec.Labels {
+			labels[k] = &v
+		}
+		err = p.there.Update(ctx, sandbox.Change{
+			Labels: labels, Annotations: annotations(p.pod, p.uid), Bandwidth: &spec.Bandwidth, Policy: &spec.Policy,
+		})
+		if err != nil {
 			return err
 		}
 	}

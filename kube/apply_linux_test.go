@@ -63,7 +63,7 @@ func (b *bench) mission() {
 func podWith(label, image string) string {
 	return `apiVersion: v1
 kind: Pod
-metadata: {name: again, labels: {l: ` + label + `}}
+metadata: {name: again, labels: {l: ` + label + `}, annotations: {podbox.io/allow-from: "label:l=` + label + `", podbox.io/isolate: l, kubernetes.io/egress-bandwidth: 1G}}
 spec:
   restartPolicy: Never
   terminationGracePeriodSeconds: 0
@@ -111,8 +111,8 @@ func TestApplyAgain(t *testing.T) {
 		}
 	}
 	info, err := b.pod("again").Info()
-	if err != nil || info.Labels["l"] != "b" {
-		t.Errorf("labels: %v, %v", info, err)
+	if err != nil || info.Labels["l"] != "b" || info.Bandwidth.Egress != 1e9 || len(info.Policy.From) != 1 || info.Policy.From[0].Label != "l=b" {
+		t.Errorf("labels, policy, bandwidth: %+v, %v", info, err)
 	}
 	if got := b.logs("again", "c"); got != "firstsecond" {
 		t.Errorf("the container saw %q", got)

@@ -57,7 +57,7 @@ func Fields() map[string]Field {
 		"ObjectMeta.deletionTimestamp":          {Moot, "Written by a cluster."},
 		"ObjectMeta.deletionGracePeriodSeconds": {Moot, "Written by a cluster."},
 		"ObjectMeta.labels":                     {Done, "The pod's labels (`podbox ls`, `inspect`), and for `fieldRef`."},
-		"ObjectMeta.annotations":                {Done, "Kept, and for `fieldRef`. `podbox.io/shm-size` sets the size of the pod's `/dev/shm`, which is 64 MiB otherwise."},
+		"ObjectMeta.annotations":                {Done, "Kept, and for `fieldRef`. `podbox.io/shm-size` sets the size of the pod's `/dev/shm`, which is 64 MiB otherwise. `kubernetes.io/ingress-bandwidth` and `kubernetes.io/egress-bandwidth` limit what it receives and sends, in bits a second. `podbox.io/allow-from`, `podbox.io/allow-to` and `podbox.io/isolate` are what `podbox create` has as flags, words with blanks or commas between them. All but the first can be changed while the pod runs."},
 		"ObjectMeta.ownerReferences":            {Moot, "Nothing here owns a pod."},
 		"ObjectMeta.finalizers":                 {Moot, "Nobody here would take them away."},
 		"ObjectMeta.managedFields":              {Moot, "Written by a cluster."},

@@ -165,12 +165,16 @@ func describePod(info *sandbox.Info, s *corev1.PodSpec, m *metav1.ObjectMeta) er
 	if info.Hostname != info.Name && !s.HostNetwork {
 		s.HostnameOverride = &info.Hostname
 	}
-	if info.ShmSize != 0 && info.ShmSize != ipcns.DefaultShmSize {
+	annotate := func(key, value string) {
 		if m.Annotations == nil {
 			m.Annotations = map[string]string{}
 		}
-		m.Annotations[shmAnnotation] = resource.NewQuantity(info.ShmSize, resource.BinarySI).String()
+		m.Annotations[key] = value
 	}
+	if info.ShmSize != 0 && info.ShmSize != ipcns.DefaultShmSize {
+		annotate(shmAnnotation, resource.NewQuantity(info.ShmSize, resource.BinarySI).String())
+	}
+	describeTraffic(info, annotate)
 	for _, h := range info.Hosts {
 		s.HostAliases = append(s.HostAliases, corev1.HostAlias{IP: h.IP.String(), Hostnames: []string{h.Name}})
 	}

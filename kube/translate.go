@@ -256,6 +256,7 @@ func (t *translation) network(s *sandbox.Spec) {
 		s.Share = append(s.Share, sandbox.Net)
 		podNames(t.pod, s)
 		t.ports(s)
+		t.traffic(s)
 	}
 	for _, a := range p.HostAliases {
 		ip, _ := netip.ParseAddr(a.IP)

@@ -30,6 +30,9 @@ const (
 	wantLabel      = "an RFC 1123 label: at most 63 of a-z, 0-9 and -, beginning and ending with a letter or digit"
 )
 
+// ourKeys are the annotations with our prefix that mean something.
+var ourKeys = []string{shmAnnotation, fromAnnotation, toAnnotation, isolateAnnotation}
+
 func validateMeta(f *faults, m *metav1.ObjectMeta, pod bool) {
 	at := field.NewPath("metadata")
 	switch {
@@ -48,8 +51,8 @@ func validateMeta(f *faults, m *metav1.ObjectMeta, pod bool) {
 	for _, k := range slices.Sorted(maps.Keys(m.Annotations)) {
 		f.all(at.Child("annotations").Key(k), k, validation.IsQualifiedName(strings.ToLower(k)))
 		size += len(k) + len(m.Annotations[k])
-		if pod && strings.HasPrefix(k, ourAnnotations) && k != shmAnnotation {
-			f.add(at.Child("annotations").Key(k), "no such annotation: want "+shmAnnotation)
+		if pod && strings.HasPrefix(k, ourAnnotations) && !slices.Contains(ourKeys, k) {
+			f.add(at.Child("annotations").Key(k), "no such annotation: want "+list(ourKeys, "or"))
 		}
 	}
 	if size > maxAnnotations {
@@ -117,6 +120,7 @@ func limitData(f *faults, size int) {
 func validatePod(p *corev1.Pod) *faults {
 	f := new(faults)
 	validateMeta(f, &p.ObjectMeta, true)
+	validateTraffic(f, p)
 	s := &p.Spec
 	at := field.NewPath("spec")
 	validateVolumes(f, p, at.Child("volumes"))

@@ -53,7 +53,13 @@ func TestWrong(t *testing.T) {
 		{"apiVersion: v1\nkind: Pod\nmetadata: {name: a.b}\nspec: {containers: [{name: c, image: i}]}", `, line 3: metadata.name: "a.b": want ` + label},
 		{"apiVersion: v1\nkind: Pod\nmetadata: {name: p, labels: {'a b': c}}\nspec: {containers: [{name: c, image: i}]}", `metadata.labels[a b]: "a b": name part must consist of`},
 		{"apiVersion: v1\nkind: Pod\nmetadata: {name: p, annotations: {podbox.io/shm-size: much}}\nspec: {containers: [{name: c, image: i}]}", `, line 3: metadata.annotations[podbox.io/shm-size]: "much": want a quantity such as 256Mi`},
-		{"apiVersion: v1\nkind: Pod\nmetadata: {name: p, annotations: {podbox.io/smh-size: 1Mi}}\nspec: {containers: [{name: c, image: i}]}", `, line 3: metadata.annotations[podbox.io/smh-size]: no such annotation: want podbox.io/shm-size`},
+		{"apiVersion: v1\nkind: Pod\nmetadata: {name: p, annotations: {podbox.io/smh-size: 1Mi}}\nspec: {containers: [{name: c, image: i}]}", `, line 3: metadata.annotations[podbox.io/smh-size]: no such annotation: want podbox.io/shm-size, podbox.io/allow-from, podbox.io/allow-to or podbox.io/isolate`},
+		{annotated("kubernetes.io/ingress-bandwidth: 10MB"), `, line 3: metadata.annotations[kubernetes.io/ingress-bandwidth]: rate "10MB": invalid value: want bits a second, such as 10M, 512Ki, 1G or 10mbit`},
+		{annotated("kubernetes.io/egress-bandwidth: '0'"), `, line 3: metadata.annotations[kubernetes.io/egress-bandwidth]: "0": invalid value: want from 1k to 1P bits a second`},
+		{annotated("podbox.io/allow-from: 'web, 10.0.0.1/8'"), `, line 3: metadata.annotations[podbox.io/allow-from]: "10.0.0.1/8": invalid value: the network is 10.0.0.0/8`},
+		{annotated("podbox.io/allow-to: ''"), `, line 3: metadata.annotations[podbox.io/allow-to]: invalid value: want none, for nobody, or whom to allow`},
+		{annotated("podbox.io/isolate: team"), `, line 3: metadata.annotations[podbox.io/isolate]: "team": want the key of a label of the pod`},
+
 		{podOf("", "") + "---\n" + podOf("", ""), `a.yaml: document 2, line 11: metadata.name: "p": there is one of that name in a.yaml, document 1`},
 		{"apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: Node\n  metadata: {name: n}", `, line 5: items[0].kind: Node "n": want Pod, ConfigMap or Secret`},
 		{"apiVersion: v1\nkind: List\nitems: {}", `, line 3: items: a mapping: want a list`},
@@ -246,4 +252,9 @@ func TestLenient(t *testing.T) {
 	if _, err := Decode([]Source{{"a.yaml", []byte(podOf("unknown: 1", ""))}}, DecodeOptions{Lenient: true}); err == nil {
 		t.Error("what Kubernetes does not know is taken")
 	}
+}
+
+// annotated is a pod with an annotation, in its third line.
+func annotated(annotation string) string {
+	return "apiVersion: v1\nkind: Pod\nmetadata: {name: p, annotations: {" + annotation + "}}\nspec: {containers: [{name: c, image: i}]}"
 }

@@ -14,6 +14,8 @@ import (
 type Change struct {
 	// Labels are set, or taken away where the value is nil.
 	Labels map[string]*string
+	// Annotations are set as a whole.
+	Annotations map[string]string
 	// Bandwidth is set as a whole.
 	Bandwidth *netns.Bandwidth
 	// Policy is set as a whole. Connections that it does not allow end.
@@ -39,6 +41,9 @@ func (c Change) apply(spec Spec) Spec {
 				spec.Labels[k] = *v
 			}
 		}
+	}
+	if c.Annotations != nil {
+		spec.Annotations = c.Annotations
 	}
 	if c.Bandwidth != nil {
 		spec.Bandwidth = *c.Bandwidth
