@@ -200,6 +200,9 @@ func (rt *Runtime) dropRules(ctx context.Context, leaving string) error {
 	if err := up.Stop(rt.rules.Table); err != nil && !incapable(err) {
 		return err
 	}
+	if err := rt.recordGroups(false); err != nil {
+		return err
+	}
 	if err := rt.rules.Remove(); err != nil && !incapable(err) {
 		return err
 	}
