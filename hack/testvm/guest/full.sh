@@ -263,13 +263,13 @@ disk_records() {
 	local pid strangers=() stranger
 	sort -n $kept/pids
 	while read -r pid; do
-		if ! gone "$pid"; then
-			strangers+=("$pid")
-			continue
-		fi
-		echo $((pid - 1)) >/proc/sys/kernel/ns_last_pid
-		sleep 100000 &
-		strangers+=($!)
+		# Somebody has it already, or else we do.
+		while gone "$pid"; do
+			echo $((pid - 1)) >/proc/sys/kernel/ns_last_pid
+			sleep 100000 &
+			[[ $! == "$pid" ]] || kill $! # another was faster
+		done
+		strangers+=("$pid")
 	done < <(sort -n $kept/pids)
 	equal "$(state old "${disk[@]}")" stopped
 	podbox "${disk[@]}" ps -a
