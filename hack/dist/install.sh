@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 #
 # Installs podbox, and removes it again: exactly what was installed, which is noted in
-# PREFIX/share/podbox/installed. What pods have, below /var/lib/podbox, and manifests
+# PREFIX/share/podbox/installed, directories that were not there before among it. What pods have, below /var/lib/podbox, and manifests
 # in /etc/podbox/pods stay.
 #
 # usage: hack/dist/install.sh install PROGRAMS | uninstall
@@ -10,6 +10,7 @@
 
 set -euo pipefail
 
+export LC_ALL=C
 prefix=${PREFIX:-/usr/local} dest=${DESTDIR:-}
 note=$dest$prefix/share/podbox/installed
 
@@ -24,16 +25,28 @@ put() {
 	mv -fT "$2.new" "$2"
 }
 
-# forget LIST removes files, and the directories that are empty then and are nobody
-# else's.
-forget() {
+# missing LIST prints the directories, with a slash at their end, that files are to be in
+# and that are not there.
+missing() {
 	local path dir
 	while IFS= read -r path; do
-		[[ $path == /* ]] || continue
-		rm -f -- "$dest$path"
 		dir=${path%/*}
-		while [[ $dir == "$prefix"/share/* || $dir == "$prefix"/lib/* ]] && rmdir -- "$dest$dir" 2>/dev/null; do dir=${dir%/*}; done
-	done <"$1"
+		while [[ -n $dir && ! -d $dest$dir ]]; do
+			echo "$dir/"
+			dir=${dir%/*}
+		done
+	done <"$1" | sort -u
+}
+
+# forget LIST removes files, and directories if nothing else is in them.
+forget() {
+	local path
+	sort -r "$1" | while IFS= read -r path; do
+		case $path in
+		/*/) rmdir -- "$dest$path" 2>/dev/null || true ;;
+		/*) rm -f -- "$dest$path" ;;
+		esac
+	done
 }
 
 case ${1:-} in
@@ -41,13 +54,16 @@ install)
 	tree=$(mktemp -d)
 	trap 'rm -rf "$tree"' EXIT
 	"$(dirname "${BASH_SOURCE[0]}")/stage.sh" "${2:?}" "$prefix" "$tree/new"
-	(cd "$tree/new" && find . ! -type d -printf '/%P\n' | sort) >"$tree/installed"
+	(cd "$tree/new" && find . ! -type d -printf '/%P\n' | sort) >"$tree/files"
+	echo "${note#"$dest"}" >"$tree/note"
 	touch "$tree/before"
 	[[ ! -e $note ]] || sort "$note" >"$tree/before"
+	# Directories that it has made before are its own still.
+	{ cat "$tree/files" "$tree/note"; grep '/$' "$tree/before" || true; missing <(cat "$tree/files" "$tree/note"); } | sort -u >"$tree/installed"
 	# First what may be there if this is cut short, then the files, then what is there.
 	sort -u "$tree/before" "$tree/installed" >"$tree/both"
 	put "$tree/both" "$note"
-	while IFS= read -r path; do put "$tree/new$path" "$dest$path"; done <"$tree/installed"
+	while IFS= read -r path; do put "$tree/new$path" "$dest$path"; done <"$tree/files"
 	comm -23 "$tree/before" "$tree/installed" >"$tree/gone"
 	forget "$tree/gone"
 	put "$tree/installed" "$note"
@@ -56,9 +72,10 @@ install)
 	;;
 uninstall)
 	[[ -e $note ]] || { echo "$note: not there: nothing was installed with this PREFIX" >&2; exit 1; }
-	forget "$note"
-	rm -f -- "$note"
-	rmdir -- "$dest$prefix/share/podbox"
+	list=$(mktemp)
+	trap 'rm -f "$list"' EXIT
+	cp "$note" "$list"
+	forget "$list"
 	rmdir -- "$dest/etc/podbox/pods" "$dest/etc/podbox" 2>/dev/null || true # unless something is in it
 	reload
 	;;
