@@ -69,7 +69,7 @@ func (a *app) create() *cobra.Command {
 			if f.plan {
 				return printPlan(cmd, rt, spec)
 			}
-			if err := f.note(&spec, cmd.Flags()); err != nil {
+			if err := f.note(&spec, cmd.Flags(), a.CNI); err != nil {
 				return err
 			}
 			pod, err := rt.Create(cmd.Context(), spec)

@@ -10,6 +10,8 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/podbox/podbox/cmd/internal/systemd"
+	"github.com/podbox/podbox/netns"
+	"github.com/podbox/podbox/netns/cni"
 	"github.com/podbox/podbox/sandbox"
 )
 
@@ -18,8 +20,16 @@ import (
 const maxMadeBy = 64 << 10
 
 // note keeps in a pod's annotations by which flags it is made, for podbox generate systemd.
-func (f *createFlags) note(s *sandbox.Spec, fl *pflag.FlagSet) error {
-	b, err := json.Marshal(flagWords(fl, nil))
+func (f *createFlags) note(s *sandbox.Spec, fl *pflag.FlagSet, d cni.Driver) error {
+	as := map[string][]string{}
+	if s.Network.Mode == netns.ModeCNI {
+		// Whatever the working directory and the environment are then.
+		as["cni-plugin-dir"] = d.PluginDirs
+		if d.ConfDir != "" {
+			as["cni-conf-dir"] = []string{d.ConfDir}
+		}
+	}
+	b, err := json.Marshal(flagWords(fl, as))
 	if err != nil || len(b) > maxMadeBy {
 		return err
 	}
@@ -82,20 +92,24 @@ func (f *runFlags) words(fl *pflag.FlagSet, args []string) ([]string, error) {
 }
 
 // flagWords returns the flags of a command that were given, but those of all commands. What
-// as has of a flag is said instead of its value.
+// as has of a flag is said instead of its value, or though it was not given.
 func flagWords(fl *pflag.FlagSet, as map[string][]string) []string {
 	words := []string{}
-	fl.Visit(func(f *pflag.Flag) {
+	fl.VisitAll(func(f *pflag.Flag) {
+		said, ok := as[f.Name]
 		switch f.Name {
 		case "root", "state-dir", "log-level", "help":
+			return
+		}
+		if !f.Changed && !ok {
 			return
 		}
 		values := []string{f.Value.String()}
 		if list, ok := f.Value.(pflag.SliceValue); ok {
 			values = list.GetSlice()
 		}
-		if v, ok := as[f.Name]; ok || f.Name == "env" {
-			values = v
+		if ok || f.Name == "env" {
+			values = said
 		}
 		for _, v := range values {
 			if f.Value.Type() == "stringSlice" {

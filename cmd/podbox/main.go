@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -74,6 +75,9 @@ semaphores and shared memory, for programs and containers that come and go.`,
 	}
 	cmd.SetHelpCommandGroupID("host")
 	cmd.CompletionOptions.DisableDefaultCmd = true // it has one of its own
+	if len(args) > 0 && strings.HasPrefix(args[0], cobra.ShellCompRequestCmd) {
+		a.complete(cmd)
+	}
 	misuse.Explain(cmd)
 	return cmd
 }

@@ -77,7 +77,7 @@ them. Connections by them end.`,
 		Example: `  podbox unpublish web 8080:80
   podbox port -o name web | xargs podbox unpublish web`,
 		Args:              cobra.MinimumNArgs(2),
-		ValidArgsFunction: a.pods(1),
+		ValidArgsFunction: a.podThenPorts,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ports, err := parsePorts(args[1:])
 			if err != nil {

@@ -29,7 +29,7 @@ podbox start or restart.`,
 		Example: `  runc spec --bundle . && podbox spec web && runc run c1
   podbox spec web - <config.in >config.json`,
 		Args:              cobra.RangeArgs(1, 2),
-		ValidArgsFunction: a.pods(1),
+		ValidArgsFunction: a.podThenFile,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			path := "config.json"
 			if len(args) == 2 {

@@ -84,6 +84,13 @@ func (a *app) command() *cobra.Command {
 		cmd.AddCommand(c)
 	}
 	cmd.AddCommand(a.manual())
+	global.Complete(cmd, map[string]cobra.CompletionFunc{
+		"input":  cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault),
+		"policy": cobra.FixedCompletions([]cobra.Completion{"always", "missing", "never"}, cobra.ShellCompDirectiveNoFileComp),
+		"change": cobra.FixedCompletions([]cobra.Completion{
+			"CMD", "ENTRYPOINT", "ENV", "EXPOSE", "LABEL", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR",
+		}, cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveNoSpace),
+	})
 	misuse.Explain(cmd)
 	return cmd
 }

@@ -3,6 +3,7 @@ package kubecli
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -30,7 +31,8 @@ func (a *app) generateSystemd() *cobra.Command {
 		Long: `Print a unit of systemd, podbox@POD.service, that makes a pod like this one when the
 machine comes up, and removes it in order when it goes down. A pod that was applied is
 made from its manifest, which is in the unit with its ConfigMaps; others by podbox create
-and podbox run as they were made, with the ports that they publish now.
+and podbox run as they were made, with what was changed since by podbox publish and
+podbox update.
 
 The unit owns the name: what has it when the unit is started is replaced. Everybody on
 the machine can read what is in a unit, so a pod with Secrets has none: keep its manifest
@@ -159,18 +161,48 @@ func serviceOf(pod *supervisor.Pod, program []string, grace int, note func(strin
 // spare is how long podbox may take itself, on a machine that goes down.
 const spare = 30 * time.Second
 
-// createWords returns the words of podbox create that make a pod again, with the ports that
-// it has now.
+// createWords returns the words of podbox create that make a pod again, as it is now where
+// podbox publish or podbox update have changed it.
 func createWords(info *sandbox.Info) ([]string, error) {
 	var flags []string
 	if text := info.Annotations[systemd.MadeBy]; text == "" || json.Unmarshal([]byte(text), &flags) != nil {
 		return nil, fmt.Errorf("made by another program than podbox create: %w", systemd.ErrNotSaid)
 	}
-	flags = slices.DeleteFunc(flags, func(w string) bool { return strings.HasPrefix(w, "--publish=") })
+	now := map[string][]string{
+		"publish": nil, "label": nil, "dns": nil, "dns-search": info.DNS.Search, "add-host": nil,
+		"ingress": rate(info.Bandwidth.Ingress), "egress": rate(info.Bandwidth.Egress),
+	}
 	for _, p := range info.Ports {
-		flags = append(flags, "--publish="+p.String())
+		now["publish"] = append(now["publish"], p.String())
+	}
+	for _, k := range slices.Sorted(maps.Keys(info.Labels)) {
+		now["label"] = append(now["label"], k+"="+info.Labels[k])
+	}
+	for _, a := range info.DNS.Servers {
+		now["dns"] = append(now["dns"], a.String())
+	}
+	for _, h := range info.Hosts {
+		now["add-host"] = append(now["add-host"], h.Name+":"+h.IP.String())
+	}
+	flags = slices.DeleteFunc(flags, func(w string) bool {
+		name, _, _ := strings.Cut(strings.TrimPrefix(w, "--"), "=")
+		_, ok := now[name]
+		return ok
+	})
+	for _, name := range slices.Sorted(maps.Keys(now)) {
+		for _, v := range now[name] {
+			flags = append(flags, "--"+name+"="+v)
+		}
 	}
 	return slices.Concat([]string{"create"}, flags, []string{info.Name}), nil
+}
+
+// rate returns a rate as a flag has it.
+func rate(bits uint64) []string {
+	if bits == 0 {
+		return nil
+	}
+	return []string{strconv.FormatUint(bits, 10)}
 }
 
 // runWords returns the words of podbox run; the pod comes before the container's command.

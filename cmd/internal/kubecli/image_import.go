@@ -25,6 +25,12 @@ func (a *app) imageImport() *cobra.Command {
 		Example: `  podbox image import -c 'CMD ["/bin/sh"]' rootfs.tar.gz local/base
   sudo debootstrap --variant=minbase trixie root && sudo podbox image import root debian:trixie`,
 		Args: cobra.RangeArgs(1, 2),
+		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+			if len(args) == 0 {
+				return nil, cobra.ShellCompDirectiveDefault // a file or a directory
+			}
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var config image.Config
 			for _, c := range changes {
