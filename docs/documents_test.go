@@ -3,6 +3,8 @@ package docs
 
 import (
 	"flag"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -25,6 +27,14 @@ var update = flag.Bool("update", false, "write what commands show into the docum
 // A command that fails shows why.
 func TestDocuments(t *testing.T) {
 	testenv.NeedRoot(t)
+	for _, tool := range []string{"bash", "busybox", "ip", "ipcs", "nft", "pgrep"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			if os.Getenv("CI") == "true" {
+				t.Fatalf("CI has no %s", tool)
+			}
+			t.Skipf("no %s on this machine", tool)
+		}
+	}
 	bin := programs(t)
 	run := func(name, path string, do func(*testing.T, *document, *shell)) {
 		t.Run(name, func(t *testing.T) {
