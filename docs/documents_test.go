@@ -46,6 +46,7 @@ func TestDocuments(t *testing.T) {
 		})
 	}
 	run("picture", "../README.md", picture)
+	run("verbs", "../README.md", verbs)
 	for _, path := range []string{"../README.md", "TUTORIAL.md", "NETWORK.md", "HOST.md"} {
 		run(filepath.Base(path), path, follow)
 	}
