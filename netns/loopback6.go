@@ -1,6 +1,9 @@
 package netns
 
-import "strings"
+import (
+	"net/netip"
+	"strings"
+)
 
 // Loopback6 has ::1 of the host lead to what pods publish. Packets do not do it: from and
 // to ::1 the kernel lets none out of the loopback link, and there is no route_localnet for
@@ -35,5 +38,5 @@ func (Loopback6) Wants(p Publication) bool {
 
 // atLoopback6 reports whether p is published at ::1, among others.
 func (p Port) atLoopback6(pod Address) bool {
-	return p.HostPort != 0 && p.reaches(pod.IP6) && p.anywhere() && p.WithDefaults().Protocol != SCTP
+	return p.HostPort != 0 && p.reaches(pod.IP6) && (p.anywhere() || p.HostIP == netip.IPv6Loopback()) && p.WithDefaults().Protocol != SCTP
 }

@@ -26,6 +26,26 @@ func (l Loopback6) Present() (bool, error) {
 	return len(ps) == 1, l.wrap(err)
 }
 
+// Usable reports, as an error that matches ErrNotSupported, why this host cannot have it.
+func (l Loopback6) Usable() error {
+	cgroup, err := l.open()
+	if err != nil {
+		return err
+	}
+	defer cgroup.Close()
+	ps, err := ebpf.Attached(cgroup, ebpf.Connect6, l.Name)
+	closeAll(ps)
+	if err != nil {
+		return l.wrap(err)
+	}
+	if _, err := netCookie(); err != nil {
+		return l.wrap(err)
+	}
+	ps, err = l.load(nil)
+	closeAll(ps)
+	return err
+}
+
 // Replace makes programs and map anew, with what all pods publish; none if that is
 // nothing. In between there are both.
 func (l Loopback6) Replace(pods []Publication) error {
@@ -159,33 +179,42 @@ func (l Loopback6) maps(cgroup *os.File) ([]*ebpf.Map, error) {
 	return all, nil
 }
 
-func (l Loopback6) attachNew(cgroup *os.File, pods []Publication) (err error) {
+func (l Loopback6) attachNew(cgroup *os.File, pods []Publication) error {
+	ps, err := l.load(pods)
+	if err != nil {
+		return err
+	}
+	defer closeAll(ps)
+	for i, p := range ps {
+		if err := p.Attach(cgroup); err != nil {
+			return errors.Join(l.wrap(err), l.detach(cgroup, ps[:i]))
+		}
+	}
+	return nil
+}
+
+// load loads the programs, in the order in which they are attached, with a map of what
+// pods publish.
+func (l Loopback6) load(pods []Publication) (ps []*ebpf.Program, err error) {
 	cookie, err := netCookie()
 	if err != nil {
-		return l.wrap(err)
+		return nil, l.wrap(err)
 	}
 	ports, err := ebpf.CreateMap(ebpf.Trie, l.Name, keySize, valueSize, maxPrefixes)
 	if err != nil {
-		return l.wrap(err)
+		return nil, l.wrap(err)
 	}
 	defer ports.Close()
 	turned, err := ebpf.CreateMap(ebpf.SocketStorage, l.Name, 4, valueSize, 0)
 	if err != nil {
-		return l.wrap(err)
+		return nil, l.wrap(err)
 	}
 	defer turned.Close()
 	for _, p := range pods {
 		if err := eachKeyOf(cookie, p, ports.Put); err != nil {
-			return l.wrap(err)
+			return nil, l.wrap(err)
 		}
 	}
-	var done []*ebpf.Program
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, l.detach(cgroup, done))
-		}
-		closeAll(done)
-	}()
 	for _, at := range attachTypes {
 		code := turnBack(turned)
 		if at == ebpf.Connect6 || at == ebpf.SendMsg6 {
@@ -193,15 +222,12 @@ func (l Loopback6) attachNew(cgroup *os.File, pods []Publication) (err error) {
 		}
 		p, err := ebpf.Load(l.Name, at, code)
 		if err != nil {
-			return l.wrap(err)
+			closeAll(ps)
+			return nil, l.wrap(err)
 		}
-		if err := p.Attach(cgroup); err != nil {
-			p.Close()
-			return l.wrap(err)
-		}
-		done = append(done, p)
+		ps = append(ps, p)
 	}
-	return nil
+	return ps, nil
 }
 
 // wrap says what an error is about. A kernel or a container that cannot do it answers by

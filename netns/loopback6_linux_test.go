@@ -11,6 +11,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/podbox/podbox/internal/ebpf"
 )
 
 // ofTest are the programs of one test: others may run at the same time, and the root of
@@ -254,6 +256,67 @@ func TestLoopback6Alone(t *testing.T) {
 	})
 }
 
+// Whoever is killed leaves some of the programs, or both those that were and those that
+// came: Present says so, and Replace and Remove make it good.
+func TestLoopback6Killed(t *testing.T) {
+	onHost(t, func() error {
+		lo := ofTest()
+		defer lo.Remove()
+		cgroup, err := lo.open()
+		if err != nil {
+			return err
+		}
+		defer cgroup.Close()
+		pub := Publication{addrA, []Port{mustParsePort("8080:80")}}
+		for _, sets := range []int{1, 2} {
+			for n := range len(attachTypes) + 1 {
+				if err := lo.Replace([]Publication{pub}); err != nil {
+					return err
+				}
+				if sets == 1 {
+					if err := lo.Remove(); err != nil {
+						return err
+					}
+				}
+				ps, err := lo.load([]Publication{pub})
+				if err != nil {
+					return err
+				}
+				for _, p := range ps[:n] {
+					if err := p.Attach(cgroup); err != nil {
+						return err
+					}
+				}
+				closeAll(ps)
+				complete := sets == 1 && n == len(attachTypes) || sets == 2 && n < len(attachTypes)
+				if there, err := lo.Present(); there != complete || err != nil {
+					t.Errorf("%d sets, %d programs: present %v, %v", sets, n, there, err)
+				}
+				if there, err := lo.Add(pub); there != complete || err != nil {
+					t.Errorf("%d sets, %d programs: added %v, %v", sets, n, there, err)
+				}
+				if err := lo.Replace([]Publication{pub}); err != nil {
+					return err
+				}
+				for _, at := range attachTypes {
+					ps, err := ebpf.Attached(cgroup, at, lo.Name)
+					closeAll(ps)
+					if len(ps) != 1 || err != nil {
+						t.Errorf("%d sets, %d programs: then %d, %v", sets, n, len(ps), err)
+					}
+				}
+				if err := lo.Remove(); err != nil {
+					return err
+				}
+				if ps, err := lo.attached(cgroup); len(ps) > 0 || err != nil {
+					t.Errorf("removed, but %d programs are left, %v", len(ps), err)
+				}
+			}
+		}
+		return nil
+	})
+}
+
 // Keys of a range are its ports, each once, and few.
 func TestLoopback6Keys(t *testing.T) {
 	for _, s := range []string{"80:80", "1-65535:1-65535", "7000-7099:1-100", "8-8:1-1", "65535:1", "32768-65535:1-32768", "1-3:5-7"} {
@@ -298,5 +361,32 @@ func BenchmarkLoopback6Add(b *testing.B) {
 		if there, err := lo.Add(pub); !there || err != nil {
 			b.Fatal(there, err)
 		}
+	}
+}
+
+// BenchmarkConnect6 connects a socket of UDP to an address that nobody publishes: what it
+// takes all others on the machine that there are programs.
+func BenchmarkConnect6(b *testing.B) {
+	for name, there := range map[string]bool{"without": false, "with": true} {
+		b.Run(name, func(b *testing.B) {
+			lo := ofTest()
+			if there {
+				if err := lo.Replace([]Publication{{addrA, []Port{mustParsePort("8080:80")}}}); err != nil {
+					b.Fatal(err)
+				}
+				defer lo.Remove()
+			}
+			s, err := unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer unix.Close(s)
+			to := &unix.SockaddrInet6{Addr: netip.MustParseAddr("::ffff:127.0.0.1").As16(), Port: 9}
+			for b.Loop() {
+				if err := unix.Connect(s, to); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }

@@ -67,10 +67,8 @@ func (p Port) Validate() error {
 		return wrong("the range goes beyond 65535")
 	case p.HostIP.Zone() != "" || p.HostIP.IsMulticast() || p.HostIP.IsLinkLocalUnicast() && p.HostIP.Is6() || p.HostIP == broadcast:
 		return wrong("want an address of the host")
-	case p.HostIP == netip.IPv6Loopback():
-		// ip6_rcv_core drops ::1 from any link but lo, and there is no
-		// route_localnet for IPv6.
-		return wrong("the kernel hands on nothing that is sent to ::1: want 127.0.0.1 or another address of the host")
+	case p.HostIP == netip.IPv6Loopback() && p.Protocol == SCTP:
+		return wrong("the kernel hands on nothing that is sent to ::1, and of SCTP no program may: want 127.0.0.1 or another address of the host")
 	}
 	return nil
 }

@@ -356,7 +356,8 @@ func addChains(c *nftables.Conn, t *nftables.Table, sets map[string]*nftables.Se
 	rule(martians, append(forged(), verdict(expr.VerdictDrop, ""))...)
 
 	rule(in, toHost(), verdict(expr.VerdictJump, ports.Name))
-	// See Port.Validate: better refused at once than never answered.
+	// What is sent to ::1 is what Loopback6 has not turned: better refused at once than
+	// never answered.
 	rule(own, is(ipv6.nfproto), field(ipv6.dst, ipv6.size, reg0), equal(netip.IPv6Loopback().AsSlice()), verdict(expr.VerdictAccept, ""))
 	rule(own, toHost(), verdict(expr.VerdictJump, ports.Name))
 

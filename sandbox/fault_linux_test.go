@@ -130,6 +130,7 @@ func failStep(t *testing.T, tt trial, n int) (last bool) {
 		before.Same(t, rt.root, "after a fault in "+at)
 	}
 	again(t, rt, tt)
+	noLoopback(t, rt)
 	before.Same(t, rt.root, "after a fault in "+at+" and removal")
 	return false
 }
@@ -254,6 +255,7 @@ func killStep(t *testing.T, tt trial, n int) (last bool) {
 		before.Same(t, rt.root, "swept")
 	}
 	again(t, rt, tt)
+	noLoopback(t, rt)
 	before.Same(t, rt.root, "after removal")
 	return false
 }

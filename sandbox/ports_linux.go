@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -135,6 +136,11 @@ func (rt *Runtime) claimPorts(ctx context.Context, rec *record, ports []netns.Po
 		if err := netns.CanTranslate(p.Protocol); err != nil {
 			return fmt.Errorf("port %s: %w", p, err)
 		}
+		if p.HostIP == netip.IPv6Loopback() {
+			if err := rt.loopback.Usable(); err != nil {
+				return fmt.Errorf("port %s: %w", p, err)
+			}
+		}
 	}
 	for range 10 {
 		err := rt.claims.Claim(ctx, rec.ID, ports)
@@ -188,6 +194,9 @@ func (rt *Runtime) publish(ctx context.Context, rec *record, ports []netns.Port)
 	if err == nil && there {
 		err = rt.rules.Add(pub)
 	}
+	if err == nil && there {
+		there, err = rt.addLoopback(pub)
+	}
 	lock.Close()
 	if err != nil || !there {
 		// Flushed by others; or they have left what does not agree with ours.
@@ -212,7 +221,7 @@ func (rt *Runtime) unpublish(ctx context.Context, rec *record, ports []netns.Por
 	}
 	defer lock.Close()
 	pub := rt.claimed(rec, ports)
-	if err := rt.rules.Delete(pub, last); err != nil {
+	if err := errors.Join(rt.rules.Delete(pub, last), rt.loopback.Delete(pub)); err != nil {
 		return err
 	}
 	if last {
@@ -240,7 +249,7 @@ func (rt *Runtime) unpublishLast(ctx context.Context, rec *record) error {
 	}
 	defer lock.Close()
 	pub := rt.claimed(rec, rec.Spec.Ports)
-	if err := rt.rules.Delete(pub, true); err != nil {
+	if err := errors.Join(rt.rules.Delete(pub, true), rt.loopback.Delete(pub)); err != nil {
 		return err
 	}
 	if err := rt.disconnect(rec); err != nil {

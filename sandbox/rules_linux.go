@@ -162,7 +162,7 @@ func (rt *Runtime) replaceRules(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := rt.rules.Replace(pods, up, policed...); err != nil {
+	if err := errors.Join(rt.rules.Replace(pods, up, policed...), rt.replaceLoopback(pods)); err != nil {
 		return err
 	}
 	if groups {
@@ -207,6 +207,9 @@ func (rt *Runtime) dropRules(ctx context.Context, leaving string) error {
 		return err
 	}
 	if err := rt.removeRulesKey(); err != nil {
+		return err
+	}
+	if err := rt.loopback.Remove(); err != nil {
 		return err
 	}
 	return rt.recordUplinks(netns.Uplinks{})

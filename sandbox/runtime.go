@@ -64,13 +64,14 @@ type Runtime struct {
 	stateDir string
 	cni      cni.Driver
 
-	log    *slog.Logger
-	hook   steps.Hook
-	leases *netns.Leases
-	claims *netns.Claims
-	rules  netns.Rules
-	birth  birthplace
-	looks  looks
+	log      *slog.Logger
+	hook     steps.Hook
+	leases   *netns.Leases
+	claims   *netns.Claims
+	rules    netns.Rules
+	loopback netns.Loopback6
+	birth    birthplace
+	looks    looks
 	// background are the removals that the kernel has not finished.
 	background sync.WaitGroup
 }
@@ -102,6 +103,7 @@ func Open(opts Options) (*Runtime, error) {
 	rt.leases = &netns.Leases{Dir: filepath.Join(root, "leases"), Alive: rt.recorded}
 	rt.claims = &netns.Claims{Dir: filepath.Join(root, "ports")}
 	rt.rules = netns.Rules{Table: tableName(root), Key: rt.rulesKey, Later: rt.background.Go}
+	rt.loopback = netns.Loopback6{Name: netns.LoopbackName(rt.rules.Table)}
 	rt.hook = func(step string) error {
 		rt.log.Debug("step", "name", step)
 		if opts.hook != nil {

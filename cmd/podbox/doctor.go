@@ -98,6 +98,7 @@ func (a *app) examine() []check {
 		want("IPv6 forwarding per link", wantForwarding(), "none needed: before Linux 6.17 podbox turns net.ipv6.conf.all.forwarding on"),
 		want("nftables", nsthread.Do(tryRules), "load nf_tables, nft_nat, nft_masq and nft_fib_inet, or build the kernel with CONFIG_NF_TABLES_INET, CONFIG_NFT_NAT, CONFIG_NFT_MASQ, CONFIG_NFT_FIB_INET; without them pods have no way beyond the host and no published ports"),
 		wantWay(),
+		want("ports at ::1", wantLoopback6(), "mount cgroup v2 at /sys/fs/cgroup, with a kernel from 5.14 on that has CONFIG_CGROUP_BPF, and run podbox with CAP_BPF; without it what pods publish is reached by 127.0.0.1 and all other addresses of the host, not by ::1"),
 		want("resolvers", sandbox.CheckResolvers(), "give pods others: podbox create --dns; one of the host that listens on all addresses is at 169.254.1.1"),
 		want("memory-backed root", a.wantTmpfs(), "put --root on a tmpfs such as /run: records are of one boot"),
 		want("/dev/mqueue", wantPath("/dev/mqueue"), "mount it as systemd does; without it programs on the host's filesystem use message queues but cannot list them"),
@@ -227,6 +228,13 @@ func tryRules() error {
 		return err
 	}
 	return netns.Rules{Table: netns.DefaultTable}.Replace(nil, netns.Uplinks{})
+}
+
+func wantLoopback6() error {
+	if !netns.IPv6() {
+		return nil // then there is no ::1
+	}
+	return netns.Loopback6{Name: netns.LoopbackName(netns.DefaultTable)}.Usable()
 }
 
 // wantWay asks what stands in the way of packets from and to pods.

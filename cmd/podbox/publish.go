@@ -17,7 +17,7 @@ func (a *app) publish() *cobra.Command {
 		Short: "Make ports of a pod those of the host",
 		Long: `Make ports of a pod those of the host, while it runs. Without an address they
 are reached at all addresses of the host: from other machines, from the host itself,
-by 127.0.0.1 too, and from pods; not at ::1, by which the kernel lets nothing out.
+by 127.0.0.1 and ::1 too, and from pods.
 The protocol is tcp, udp or sctp; ranges such as 8000-8010:80-90 are as long on both
 sides. Without HOST-PORT podbox chooses a free one and prints it. A port that
 another pod publishes or a process of the host listens on is refused.`,
