@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/podbox/podbox/internal/testenv"
+	"github.com/podbox/podbox/netns"
 )
 
 // A host is what podbox is tried on: a network namespace, a --root and a --state-dir of
@@ -142,6 +143,11 @@ func (h *host) left() []string {
 		below, _ := filepath.Glob("/sys/fs/cgroup/*" + group(root))
 		for _, path := range slices.Concat(groups, below) {
 			left = append(left, "cgroup "+path)
+		}
+		// Attached to the root of the control groups, which is the machine's.
+		name := strings.ReplaceAll(strings.TrimPrefix(group(root), "/"), "-", "_")
+		if there, err := (netns.Loopback6{Name: name}).Present(); there {
+			left = append(left, fmt.Sprintf("programs of eBPF %s, %v", name, err))
 		}
 		// The directories stay, of leases the cursors, and what has happened.
 		for _, pattern := range []string{"*", "pods/*", "names/*", "leases/*"} {
