@@ -92,6 +92,10 @@ test-net: ## Try pods' network with routers and machines outside, the long forms
 test-vm: ## Run the tests in virtual machines (KERNELS='6.1 6.12', or a whole Debian's checks with FULL=1)
 	$(GO) run ./hack/testvm -kernels '$(KERNELS)' -pkgs '$(PKGS)' $(if $(FULL),-full) $(TESTFLAGS)
 
+.PHONY: test-firewalls
+test-firewalls: build ## Try pods beside ufw, firewalld and Docker, each in a room of its own
+	$(if $(AS_ROOT),$(SUDO) env "PATH=$(PATH)" )hack/firewalls.sh
+
 .PHONY: fuzz
 fuzz: ## Fuzz each fuzz target for FUZZTIME (10s)
 	@$(GO) list $(PKGS) | while read -r pkg; do \
