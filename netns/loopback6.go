@@ -15,7 +15,8 @@ import (
 //	                       network: to the pod. The socket remembers where it meant to go.
 //	recvmsg, getpeername   from where the socket was turned to: from ::1
 //
-// The pod sees the host's address. A socket that is bound to ::1 is left alone.
+// The pod sees the host's address. A socket that is bound to ::1 is left alone. One that
+// is connected stays so whatever becomes of the port: it is the pod's that it is connected to.
 //
 // What is attached outlives whoever attached it, and is found by its name.
 type Loopback6 struct {

@@ -265,8 +265,8 @@ func (rt *Runtime) claimed(rec *record, ports []netns.Port) netns.Publication {
 }
 
 // Publish publishes more ports of the pod. Those that it publishes already are no
-// error. Each that leaves its HostPort open gets one that nobody has: Info tells. Of a pod that does not run the ports are taken; it publishes them when it is
-// started. A *PublishedError or *netns.ListenerError says who has a port.
+// error. Each that leaves its HostPort open gets one that nobody has: Info tells. Of a
+// pod that does not run the ports are taken; it publishes them when it is started. A *PublishedError or *netns.ListenerError says who has a port.
 func (s *Sandbox) Publish(ctx context.Context, ports ...netns.Port) error {
 	return s.locked(ctx, "publish ports of", func(rec *record, lock *flock.Lock) error {
 		if err := editable(rec); err != nil {
@@ -324,7 +324,8 @@ func (rt *Runtime) publishPlan(rec, next *record) []steps.Step {
 }
 
 // Unpublish ends that the pod publishes ports, each as it was published: ErrNoPort if it
-// does not publish one, then it goes on publishing all. Connections by them end.
+// does not publish one, then it goes on publishing all. Connections by them end, other
+// than the host's by ::1.
 func (s *Sandbox) Unpublish(ctx context.Context, ports ...netns.Port) error {
 	return s.locked(ctx, "unpublish ports of", func(rec *record, lock *flock.Lock) error {
 		if err := editable(rec); err != nil {

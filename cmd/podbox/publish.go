@@ -73,7 +73,7 @@ func (a *app) unpublish() *cobra.Command {
 		Use:   "unpublish POD [HOST-IP:]HOST-PORT:PORT[/PROTOCOL]...",
 		Short: "Make ports of a pod its own again",
 		Long: `Make ports of a pod its own again, each as it was published: podbox port shows
-them. Connections by them end.`,
+them. Connections by them end, other than those of the host by ::1.`,
 		Example: `  podbox unpublish web 8080:80
   podbox port -o name web | xargs podbox unpublish web`,
 		Args:              cobra.MinimumNArgs(2),
