@@ -317,6 +317,25 @@ func TestLoopback6Killed(t *testing.T) {
 	})
 }
 
+// Where there is no cgroup v2 it is told so, and there is nothing to take away.
+func TestLoopback6Unsupported(t *testing.T) {
+	onHost(t, func() error {
+		if err := unix.Mount("none", "/sys/fs/cgroup", "tmpfs", 0, ""); err != nil {
+			return os.NewSyscallError("mount", err)
+		}
+		defer unix.Unmount("/sys/fs/cgroup", unix.MNT_DETACH)
+		lo, pub := ofTest(), Publication{addrA, []Port{mustParsePort("8080:80")}}
+		_, present := lo.Present()
+		_, add := lo.Add(pub)
+		for what, err := range map[string]error{"Usable": lo.Usable(), "Present": present, "Add": add, "Replace": lo.Replace([]Publication{pub})} {
+			if !errors.Is(err, ErrNotSupported) {
+				t.Errorf("%s: %v, want ErrNotSupported", what, err)
+			}
+		}
+		return errors.Join(lo.Delete(pub), lo.Remove())
+	})
+}
+
 // Keys of a range are its ports, each once, and few.
 func TestLoopback6Keys(t *testing.T) {
 	for _, s := range []string{"80:80", "1-65535:1-65535", "7000-7099:1-100", "8-8:1-1", "65535:1", "32768-65535:1-32768", "1-3:5-7"} {
