@@ -16,7 +16,7 @@ import (
 // stay, none is lost, refused or led astray while other pods come and go, ports are
 // published and unpublished, and the rules are made anew.
 func TestManyConnections(t *testing.T) {
-	connections := 2000
+	connections := 1000
 	if *full {
 		connections = 10_000
 	}
