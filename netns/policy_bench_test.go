@@ -2,6 +2,7 @@ package netns
 
 import (
 	"fmt"
+	"net"
 	"testing"
 )
 
@@ -60,5 +61,64 @@ func benchPolicy(i int) Policed {
 		},
 		Groups:   Groups(fmt.Sprint("p", i), map[string]string{"team": team}),
 		Isolated: LabelGroup("team", team),
+	}
+}
+
+// BenchmarkPoliced connects a pod to one that a policy allows it to, in the last of its
+// places, beside those of others: with no policy at all, with one, and with 2,000.
+func BenchmarkPoliced(b *testing.B) {
+	for _, n := range []int{0, 1, 2000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			host, err := Create()
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer host.Close()
+			var pods [2]*NS
+			err = host.Do(func() error {
+				for i, a := range []Address{addrA, addrB} {
+					if pods[i], err = Create(); err != nil {
+						return err
+					}
+					if err := Connect(pods[i], fmt.Sprint(linkPrefix, i), a, 1500); err != nil {
+						return err
+					}
+				}
+				var policed []Policed
+				for i := range n {
+					policed = append(policed, benchPolicy(i+10))
+				}
+				if n > 0 {
+					policed[0] = policedA(Policy{From: mustParsePeers("192.0.2.0/24 198.51.100.0/24 label:x=y pod:b:80"), Isolate: "x"})
+					policed[0].Isolated = LabelGroup("app", "web")
+					policed = append(policed, policedB(Policy{To: mustParsePeers("host pod:a")}))
+				}
+				return Rules{Table: DefaultTable}.Replace(nil, Uplinks{}, policed...)
+			})
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer pods[0].Close()
+			defer pods[1].Close()
+			c, err := serve(pods[0], "A", "tcp", ":80")
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer c.Close()
+			err = pods[1].Do(func() error {
+				for b.Loop() {
+					c, err := net.Dial("tcp", addrA.IP.String()+":80")
+					if err != nil {
+						return err
+					}
+					_ = c.(*net.TCPConn).SetLinger(0)
+					c.Close()
+				}
+				return nil
+			})
+			if err != nil {
+				b.Fatal(err)
+			}
+		})
 	}
 }

@@ -6,7 +6,9 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -345,5 +347,64 @@ func TestUpdateOfTheDead(t *testing.T) {
 			}
 			break
 		}
+	}
+}
+
+// Of pods that are made at once, those whose policies name groups and those that belong
+// to them, each finds the others.
+func TestPoliciesAtOnce(t *testing.T) {
+	rt, _ := newRuntime(t, nil)
+	const n = 6
+	var servers, clients [n]*Sandbox
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() {
+			s, err := rt.Create(bg, Spec{Name: fmt.Sprint("server", i), Policy: netns.Policy{From: peers(t, fmt.Sprint("label:app=web client", i))}})
+			if err != nil {
+				t.Error(err)
+			}
+			servers[i] = s
+		})
+		wg.Go(func() {
+			spec := Spec{Name: fmt.Sprint("client", i)}
+			if i%2 == 0 {
+				spec.Labels = map[string]string{"app": "web"}
+			}
+			s, err := rt.Create(bg, spec)
+			if err != nil {
+				t.Error(err)
+			}
+			clients[i] = s
+		})
+	}
+	wg.Wait()
+	for _, s := range slices.Concat(servers[:], clients[:]) {
+		if s == nil {
+			t.FailNow()
+		}
+		t.Cleanup(func() { s.Remove(bg) })
+	}
+	for i, s := range servers {
+		hello(t, s)
+		for j, c := range clients {
+			want := j%2 == 0 || i == j
+			if !want && j != n-1 && j != (i+1)%n {
+				continue // it takes time to see that nothing comes
+			}
+			if connects(t, c, s, want) != want {
+				t.Errorf("client %d to server %d: want %v", j, i, want)
+			}
+		}
+	}
+	for _, s := range slices.Concat(servers[:], clients[:]) {
+		wg.Go(func() {
+			if err := s.Remove(bg); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if there, err := rt.rules.Present(); there || err != nil {
+		t.Errorf("after all the rules are there: %v, %v", there, err)
 	}
 }
