@@ -25,6 +25,7 @@ type machine struct {
 	log     string // files: all that the guest says, and log.console
 	timeout time.Duration
 	full    bool
+	only    string // a regular expression, without spaces, for the checks of a whole Debian
 	verbose bool
 }
 
@@ -80,6 +81,9 @@ func (m *machine) run(ctx context.Context) error {
 	mode := "testvm.mode=bare"
 	if m.full {
 		mode = "testvm.mode=full apparmor=1 security=apparmor"
+	}
+	if m.full && m.only != "" {
+		mode += " testvm.run=" + m.only
 	}
 	if m.accel == "tcg" {
 		mode += " testvm.slow=10" // see testenv.Patience

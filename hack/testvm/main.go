@@ -57,7 +57,7 @@ func run(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("testvm", flag.ContinueOnError)
 	flags.StringVar(&o.kernels, "kernels", "6.1 6.12", "the kernels: "+strings.Join(kernelNames(), ", "))
 	flags.StringVar(&o.pkgs, "pkgs", "./...", "the packages whose tests are run")
-	flags.StringVar(&o.run, "run", "", "only tests that match, as for go test")
+	flags.StringVar(&o.run, "run", "", "only tests, or checks of a whole Debian, that match")
 	flags.BoolVar(&o.short, "short", false, "as for go test")
 	flags.BoolVar(&o.full, "full", false, "a whole Debian, and its own checks, instead of the packages' tests")
 	flags.BoolVar(&o.verbose, "v", false, "print all that the guest says")
@@ -65,6 +65,9 @@ func run(ctx context.Context, args []string) error {
 	flags.DurationVar(&o.timeout, "timeout", time.Hour, "for one machine")
 	if err := flags.Parse(args); err != nil {
 		return err
+	}
+	if strings.ContainsAny(o.run, " \t\n") {
+		return fmt.Errorf("-run %q: it goes to the guest as one word", o.run)
 	}
 	if flags.NArg() > 0 {
 		return fmt.Errorf("what is %q?", flags.Arg(0))
@@ -108,7 +111,7 @@ func run(ctx context.Context, args []string) error {
 		}
 		m := machine{
 			kernel: k, root: filepath.Join(debian, "root.ext4"), payload: payload,
-			accel: o.accel, timeout: o.timeout, verbose: o.verbose, full: o.full,
+			accel: o.accel, timeout: o.timeout, verbose: o.verbose, full: o.full, only: o.run,
 			log: filepath.Join(string(store), "log-"+name),
 		}
 		if o.full {
