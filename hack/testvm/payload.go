@@ -98,7 +98,7 @@ func tests(ctx context.Context, o options, dir string) error {
 			continue
 		}
 		program := filepath.Join("test", strings.ReplaceAll(pkg, "/", "-")+".test")
-		if err := goTool(ctx, "test", "-c", "-trimpath", "-ldflags", "-s -w", "-o", filepath.Join(dir, program), "./"+pkg); err != nil {
+		if err := goTool(ctx, "test", "-c", "-vet=off", "-trimpath", "-ldflags", "-s -w", "-o", filepath.Join(dir, program), "./"+pkg); err != nil {
 			return err
 		}
 		fmt.Fprintf(&list, "%s /testvm/%s -test.v -test.timeout=%s -test.skip=%s", pkg, program, o.timeout, skipped)
