@@ -16,6 +16,7 @@ import (
 	"github.com/podbox/podbox/cmd/internal/systemd"
 	"github.com/podbox/podbox/cmd/internal/twin"
 	"github.com/podbox/podbox/kube"
+	"github.com/podbox/podbox/netns"
 	"github.com/podbox/podbox/sandbox"
 	"github.com/podbox/podbox/supervisor"
 )
@@ -171,6 +172,10 @@ func createWords(info *sandbox.Info) ([]string, error) {
 	now := map[string][]string{
 		"publish": nil, "label": nil, "dns": nil, "dns-search": info.DNS.Search, "add-host": nil,
 		"ingress": rate(info.Bandwidth.Ingress), "egress": rate(info.Bandwidth.Egress),
+		"allow-from": peers(info.Policy.From), "allow-to": peers(info.Policy.To), "isolate": nil,
+	}
+	if k := info.Policy.Isolate; k != "" {
+		now["isolate"] = []string{k}
 	}
 	for _, p := range info.Ports {
 		now["publish"] = append(now["publish"], p.String())
@@ -195,6 +200,18 @@ func createWords(info *sandbox.Info) ([]string, error) {
 		}
 	}
 	return slices.Concat([]string{"create"}, flags, []string{info.Name}), nil
+}
+
+// peers returns whom a policy allows, as flags have them.
+func peers(of []netns.Peer) []string {
+	if of != nil && len(of) == 0 {
+		return []string{"none"}
+	}
+	var words []string
+	for _, p := range of {
+		words = append(words, p.String())
+	}
+	return words
 }
 
 // rate returns a rate as a flag has it.
