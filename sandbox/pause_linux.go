@@ -108,7 +108,12 @@ func emptyMounts() (*os.File, error) {
 		if err != nil {
 			return err
 		}
-		if err = replaceRoot(root); err != nil {
+		// Of a caller in a chroot(2) the root is not that of its mount namespace. To join
+		// a mount namespace, even one's own, is to have its root: setns(2).
+		if err = nsthread.Join(ns, unix.CLONE_NEWNS); err == nil {
+			err = replaceRoot(root)
+		}
+		if err != nil {
 			ns.Close()
 		}
 		return err
