@@ -12,6 +12,9 @@
 # what else the machine does is done to both. ROUNDS (3) says how often, SECS (1) how long each time; WAYS,
 # a regular expression, chooses ways, KINDS ("tcp1 tcp8 udp tcp-answer udp-answer") what is measured.
 #
+# With CPU=N both ends of sockperf run on that one CPU, in real time: then the time to an answer
+# is what a way costs, whatever else the machine does.
+#
 # It needs root, iperf3, sockperf, jq, iptables, ip, nsenter, the CNI plugins in CNI_PATH (/usr/lib/cni) and
 # bin/podbox (make build). On Debian: apt-get install iperf3 sockperf jq iptables
 # containernetworking-plugins. Each side has a host of its own, with somebody outside, made of network
@@ -26,6 +29,8 @@ hack=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 secs=${SECS:-1} repeat=${ROUNDS:-3}
 cni_path=${CNI_PATH:-/usr/lib/cni}
+pin=()
+[[ -z ${CPU:-} ]] || pin=(chrt -f 10 taskset -c "$CPU")
 for tool in iperf3 sockperf jq iptables ip nsenter; do
 	have "$tool" || fail "$tool is not installed (Debian: apt-get install iperf3 sockperf jq iptables iproute2)"
 done
@@ -102,8 +107,8 @@ bridge_pods() {
 serve() {
 	in_ns "$1" iperf3 -s -p 5201 -B "$2" >/dev/null 2>&1 &
 	in_ns "$1" iperf3 -s -p 5201 -B "$3" >/dev/null 2>&1 &
-	in_ns "$1" sockperf sr --tcp -i 0.0.0.0 -p 5202 >/dev/null 2>&1 &
-	in_ns "$1" sockperf sr -i 0.0.0.0 -p 5202 >/dev/null 2>&1 &
+	in_ns "$1" "${pin[@]}" sockperf sr --tcp -i 0.0.0.0 -p 5202 >/dev/null 2>&1 &
+	in_ns "$1" "${pin[@]}" sockperf sr -i 0.0.0.0 -p 5202 >/dev/null 2>&1 &
 }
 
 # --- measuring ----------------------------------------------------------------
@@ -122,7 +127,7 @@ udp() {
 
 # answer FROM TO PORT OPTIONS... prints the time to an answer and back, halved, in µs.
 answer() {
-	in_ns "$1" timeout $((secs + 20)) sockperf pp -i "$2" -p "$3" -t "$secs" "${@:4}" 2>&1 |
+	in_ns "$1" timeout $((secs + 20)) "${pin[@]}" sockperf pp -i "$2" -p "$3" -t "$secs" "${@:4}" 2>&1 |
 		sed 's/\x1b\[[0-9;]*m//g' | awk '/Summary: Latency is/ { print $5; found = 1 } END { exit !found }'
 }
 
@@ -232,7 +237,7 @@ heading() {
 	echo "- $(date -u '+%Y-%m-%d %H:%M UTC'), Linux $(uname -r) $(uname -m), $(nproc) CPUs ($(awk -F': ' '/^model name/ { print $2; exit }' /proc/cpuinfo)), load $(cut -d' ' -f1-3 /proc/loadavg)"
 	"$binary" version | sed -n '1s/^/- /p'
 	echo "- $(iperf3 --version | head -n 1), $(sockperf --version | head -n 1), $(iptables --version), CNI plugins $(dpkg-query -Wf '${Version}' containernetworking-plugins 2>/dev/null || echo 'of unknown version')"
-	echo "- \`ROUNDS=$repeat SECS=$secs hack/bench-net.sh\`: the two in turn, each way and kind $repeat times $secs s"
+	echo "- \`ROUNDS=$repeat SECS=$secs${CPU:+ CPU=$CPU} hack/bench-net.sh\`: the two in turn, each way and kind $repeat times $secs s"
 }
 
 all=(ways)
