@@ -214,6 +214,17 @@ func (rt *Runtime) publish(ctx context.Context, rec *record, ports []netns.Port)
 // unpublish takes ports of a pod out of the host's rules, and calls then, if it is
 // given, before the rules can be made anew. What is not there is no error.
 func (rt *Runtime) unpublish(ctx context.Context, rec *record, ports []netns.Port, then func() error) error {
+	if err := rt.deletePorts(ctx, rec, ports, then); err != nil {
+		return err
+	}
+	// Without the lock: where connections come and go by the thousands the look at all of
+	// them takes long. Of all ports, should this be the second time and the first have
+	// come no further: what goes to the pod is the pod's.
+	return netns.ForgetPod(publication(rec, ports))
+}
+
+// deletePorts is unpublish as far as it needs the lock of the rules.
+func (rt *Runtime) deletePorts(ctx context.Context, rec *record, ports []netns.Port, then func() error) error {
 	last := !slices.ContainsFunc(rec.Spec.Ports, func(p netns.Port) bool { return !slices.Contains(ports, p) })
 	lock, err := rt.lockRules(ctx, flock.Shared)
 	if err != nil {
@@ -228,9 +239,6 @@ func (rt *Runtime) unpublish(ctx context.Context, rec *record, ports []netns.Por
 		if err := netns.ReachLoopback(rec.link(), false); err != nil {
 			return err
 		}
-	}
-	if err := netns.ForgetPod(pub); err != nil {
-		return err
 	}
 	if then != nil {
 		return then()
