@@ -41,14 +41,16 @@ exec 3<&-
 trap 'podbox rm -fa >/dev/null 2>&1' EXIT
 `
 
-// programs builds those of this repository and returns the directory that they are in.
+// programs builds podbox and podbox-kube and returns the directory that they are in.
 func programs(t *testing.T) string {
 	t.Helper()
 	bin := t.TempDir()
-	build := exec.Command("go", "build", "-o", bin, "./cmd/podbox", "./cmd/podbox-kube", "./examples/podtalk")
-	build.Dir, build.Env = "..", append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
+	for _, pkg := range []string{"./cmd/podbox", "./cmd/podbox-kube"} {
+		build := exec.Command("go", "build", "-o", filepath.Join(bin, filepath.Base(pkg)), pkg)
+		build.Dir, build.Env = "..", append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
 	}
 	return bin
 }
