@@ -38,13 +38,14 @@ func TestBandwidth(t *testing.T) {
 				if way.most == 0 {
 					least, most = 3*rate, 1e12
 				}
-				// A machine that is busy with other things makes it slower, never faster.
+				// A machine that is busy with other things makes it slower, and for a moment, after
+				// it stood still, faster.
 				var got float64
-				for range 6 {
+				for range 10 {
 					if got, err = measure(way.from, way.to, network, net.JoinHostPort(way.addr, "90")); err != nil {
 						return err
 					}
-					if got >= least {
+					if least <= got && got <= most {
 						break
 					}
 				}
