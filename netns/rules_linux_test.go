@@ -18,6 +18,7 @@ import (
 
 // A lab is a host with two pods and a network beside it, on which there is a machine.
 type lab struct {
+	known   Uplinks
 	pods    []*NS
 	outside *NS
 	rules   Rules
@@ -38,6 +39,11 @@ func inLab(t *testing.T, f func(*lab) error) {
 		if err := setSysctl(conf4+"all/forwarding", "0"); err != nil {
 			return err
 		}
+		before, err := FindUplinks(Uplinks{})
+		if err != nil {
+			return err
+		}
+		l.known.Router6 = before.Router6 // which is not to be seen any more when there are pods
 		for i, a := range []Address{addrA, addrB} {
 			ns, err := Create()
 			if err != nil {
@@ -49,7 +55,6 @@ func inLab(t *testing.T, f func(*lab) error) {
 			}
 			l.pods = append(l.pods, ns)
 		}
-		var err error
 		if l.outside, err = Create(); err != nil {
 			return err
 		}
@@ -96,7 +101,7 @@ func configure(name string, addrs ...string) error {
 
 // replace makes the rules as a runtime would.
 func (l *lab) replace(pods ...Publication) error {
-	up, err := FindUplinks(Uplinks{})
+	up, err := FindUplinks(l.known)
 	if err != nil {
 		return err
 	}

@@ -18,7 +18,13 @@ import (
 type Uplinks struct {
 	V4 []string `json:"v4,omitempty"`
 	V6 []string `json:"v6,omitempty"`
+	// Router6 says that pods are why the host forwards IPv6 by all its links, not its
+	// owner: before Linux 6.17 there is no switch for a link.
+	Router6 bool `json:"router6,omitempty"`
 }
+
+// IsZero reports whether there is nothing to be kept of u.
+func (u Uplinks) IsZero() bool { return len(u.V4)+len(u.V6) == 0 && !u.Router6 }
 
 const conf4 = "/proc/sys/net/ipv4/conf/"
 
@@ -30,18 +36,25 @@ func FindUplinks(known Uplinks) (Uplinks, error) {
 	if err != nil {
 		return Uplinks{}, err
 	}
-	v4, err := findUplinks(conf4, "forwarding", append(known.V4, others.V4...))
+	u := Uplinks{Router6: !switches6(conf6) && (known.Router6 || len(others.V6) > 0 || !on(conf6+"all/forwarding"))}
+	u.V4, err = findUplinks(conf4, "forwarding", append(known.V4, others.V4...), false)
 	if err != nil {
 		return Uplinks{}, err
 	}
-	v6, err := findUplinks(conf6, "force_forwarding", append(known.V6, others.V6...))
-	return Uplinks{v4, v6}, err
+	u.V6, err = findUplinks(conf6, "force_forwarding", append(known.V6, others.V6...), u.Router6)
+	return u, err
+}
+
+// switches6 reports whether links have a switch of their own for IPv6, or none needs one.
+func switches6(conf string) bool {
+	_, err := os.Stat(conf + "default/force_forwarding")
+	return err == nil || !IPv6()
 }
 
 // findUplinks looks below a directory of sysctls for links whose switch is off, or
-// that are known.
-func findUplinks(conf, name string, known []string) ([]string, error) {
-	if on(conf + "all/forwarding") {
+// that are known. If the host is a router there are none, unless it is one for pods only.
+func findUplinks(conf, name string, known []string, forPods bool) ([]string, error) {
+	if on(conf+"all/forwarding") && !forPods {
 		return nil, nil
 	}
 	links, err := os.ReadDir(conf)
@@ -88,7 +101,13 @@ func (u Uplinks) Stop(table string) error {
 		}
 		return slices.DeleteFunc(slices.Clone(all), func(l string) bool { return slices.Contains(theirs, l) })
 	}
-	return Uplinks{mine(conf4, u.V4, others.V4), mine(conf6, u.V6, others.V6)}.set("0")
+	return Uplinks{V4: mine(conf4, u.V4, others.V4), V6: mine(conf6, u.V6, others.V6)}.set("0")
+}
+
+// Left returns what is still to be known when the links have been told to stop: of whom
+// it is that the host forwards IPv6, which it goes on to do.
+func (u Uplinks) Left() Uplinks {
+	return Uplinks{Router6: u.Router6 && on(conf6+"all/forwarding")}
 }
 
 func (u Uplinks) set(value string) error {

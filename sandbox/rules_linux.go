@@ -212,7 +212,7 @@ func (rt *Runtime) dropRules(ctx context.Context, leaving string) error {
 	if err := rt.loopback.Remove(); err != nil {
 		return err
 	}
-	return rt.recordUplinks(netns.Uplinks{})
+	return rt.recordUplinks(up.Left())
 }
 
 const (
@@ -238,7 +238,7 @@ func (rt *Runtime) uplinks() netns.Uplinks {
 
 func (rt *Runtime) recordUplinks(up netns.Uplinks) error {
 	path := filepath.Join(rt.rulesDir(), uplinksFile)
-	if len(up.V4)+len(up.V6) == 0 {
+	if up.IsZero() {
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
