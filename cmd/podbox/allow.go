@@ -23,8 +23,11 @@ func (f *policyFlags) add(fl *pflag.FlagSet) {
 }
 
 func (f *policyFlags) given() bool {
-	return len(f.from)+len(f.to) > 0 || f.flags.Changed("isolate")
+	return len(f.from)+len(f.to) > 0 || f.isolates()
 }
+
+// isolates reports whether --isolate is given: "" is a value too.
+func (f *policyFlags) isolates() bool { return f.flags != nil && f.flags.Changed("isolate") }
 
 // set changes what of p is given.
 func (f *policyFlags) set(p *netns.Policy) error {
@@ -41,7 +44,7 @@ func (f *policyFlags) set(p *netns.Policy) error {
 			return fmt.Errorf("%s %w", way.flag, err)
 		}
 	}
-	if f.flags.Changed("isolate") {
+	if f.isolates() {
 		p.Isolate = f.isolate
 	}
 	return nil

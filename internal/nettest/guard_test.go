@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -323,6 +324,7 @@ func TestPodIsNoRouter(t *testing.T) {
 				s = append(s, r.String())
 			}
 		}
+		slices.Sort(s) // the kernel's order changes
 		for _, a := range []string{server.ip.String(), server.ip6.String()} {
 			rs, err := netlink.RouteGet(addr(a).AsSlice())
 			l.must(err)
