@@ -354,6 +354,7 @@ func addChains(c *nftables.Conn, t *nftables.Table, sets map[string]*nftables.Se
 		rule(martians, link(expr.MetaKeyIIFNAME, expr.CmpOpNeq, "lo\x00"), is(ipv4.nfproto), field(offset, 1, reg0), equal([]byte{127}), verdict(expr.VerdictDrop, ""))
 	}
 	rule(martians, append(forged(), verdict(expr.VerdictDrop, ""))...)
+	rule(martians, append(nobody(), verdict(expr.VerdictDrop, ""))...)
 
 	rule(in, toHost(), verdict(expr.VerdictJump, ports.Name))
 	// What is sent to ::1 is what Loopback6 has not turned: better refused at once than

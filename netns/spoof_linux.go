@@ -25,3 +25,11 @@ func forged() [][]expr.Any {
 		},
 	}
 }
+
+// nobody matches what comes from a pod without an address, which forged lets pass if it is
+// for all on the link (nft_fib4_eval): a pod of whom no policy knows would reach whoever
+// listens on the host. The kernel lets ICMPv6 pass likewise, to ask who is on the link; no
+// program hears that.
+func nobody() [][]expr.Any {
+	return [][]expr.Any{link(expr.MetaKeyIIFNAME, expr.CmpOpEq, linkPrefix), is(ipv4.nfproto), field(ipv4.src, 1, reg0), equal([]byte{0})}
+}

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -71,6 +72,54 @@ func TestForged(t *testing.T) {
 			}
 		}
 		return nil
+	})
+}
+
+// Nor does the host hear a pod that gives its address away and speaks to all on the link.
+func TestNobody(t *testing.T) {
+	inLab(t, func(l *lab) error {
+		heard, err := listenUDP(nil, "0.0.0.0:99")
+		if err != nil {
+			return err
+		}
+		defer heard.Close()
+		if err := l.pods[0].Do(becomeNobody); err != nil {
+			return err
+		}
+		for _, rules := range []bool{false, true} {
+			if rules {
+				if err := l.replace(); err != nil {
+					return err
+				}
+			}
+			if err := l.pods[0].Do(func() error { return sendAs("", "255.255.255.255:99") }); err != nil {
+				return err
+			}
+			if seen := hear(heard); (len(seen) != 0) == rules {
+				t.Errorf("rules %v: the host hears %v", rules, seen)
+			}
+		}
+		return nil
+	})
+}
+
+// becomeNobody takes a pod's addresses of IPv4 away, and leaves it a way out.
+func becomeNobody() error {
+	link, err := netlink.LinkByName("eth0")
+	if err != nil {
+		return err
+	}
+	addrs, err := netlink.AddrList(link, netlink.FAMILY_V4)
+	if err != nil {
+		return err
+	}
+	for _, a := range addrs {
+		if err := netlink.AddrDel(link, &a); err != nil {
+			return err
+		}
+	}
+	return netlink.RouteAdd(&netlink.Route{
+		LinkIndex: link.Attrs().Index, Scope: netlink.SCOPE_LINK, Dst: &net.IPNet{IP: net.IPv4zero, Mask: net.CIDRMask(0, 32)},
 	})
 }
 
