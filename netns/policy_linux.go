@@ -222,6 +222,7 @@ func addPolicyChains(c *nftables.Conn, t *nftables.Table, sets map[string]*nftab
 		allow[way] = c.AddChain(&nftables.Chain{Name: "allow-" + name, Table: t})
 	}
 	through, toHost := base("policy", nftables.ChainHookForward), base("policy-host", nftables.ChainHookInput)
+	fromHost := base("policy-own", nftables.ChainHookOutput)
 	// Who is on the link is asked by these, and they belong to no connection.
 	const solicitation, advertisement = 135, 136
 	for _, kind := range []byte{solicitation, advertisement} {
@@ -232,6 +233,14 @@ func addPolicyChains(c *nftables.Conn, t *nftables.Table, sets map[string]*nftab
 	}
 	inLink, outLink := link(expr.MetaKeyIIFNAME, expr.CmpOpEq, linkPrefix), link(expr.MetaKeyOIFNAME, expr.CmpOpEq, linkPrefix)
 	for _, f := range []ipFamily{ipv4, ipv6} {
+		// What may be the answer to a connection that was forgotten, as it is not allowed any
+		// more: the kernel would take it for the beginning of one that goes the other way.
+		answer := func(chain *nftables.Chain, link []expr.Any, pod uint32, way int) {
+			rule(chain, link, bits(expr.CtKeySTATE, expr.CtStateBitNEW, expr.CmpOpNeq), midstream(), is(f.nfproto), field(pod, f.size, reg0), in(ways[way]+f.name, reg0, true), verdict(expr.VerdictDrop, ""))
+		}
+		answer(through, inLink, f.src, 0)
+		answer(through, outLink, f.dst, 1)
+		answer(fromHost, outLink, f.dst, 1)
 		between := slices.Concat(inLink, outLink, is(f.nfproto))
 		// A pod and itself, by a published port.
 		rule(through, between, field(f.src, f.size, reg0), field(f.dst, f.size, f.afterAddr), in("hairpin"+f.name, reg0, true), verdict(expr.VerdictAccept, ""))
@@ -268,6 +277,17 @@ func addPolicyChains(c *nftables.Conn, t *nftables.Table, sets map[string]*nftab
 	}
 	for _, chain := range allow {
 		rule(chain, verdict(expr.VerdictDrop, ""))
+	}
+}
+
+// midstream matches packets of TCP that begin no connection.
+func midstream() []expr.Any {
+	const flags, syn, ack = 13, 0x02, 0x10
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: reg0}, &expr.Cmp{Op: expr.CmpOpEq, Register: reg0, Data: []byte{unix.IPPROTO_TCP}},
+		&expr.Payload{DestRegister: reg0, Base: expr.PayloadBaseTransportHeader, Offset: flags, Len: 1},
+		&expr.Bitwise{SourceRegister: reg0, DestRegister: reg0, Len: 1, Mask: []byte{syn | ack}, Xor: []byte{0}},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: reg0, Data: []byte{syn}},
 	}
 }
 

@@ -19,7 +19,8 @@ import (
 //	prerouting            from or to 127.0.0.0/8 on any link but lo: dropped
 //	prerouting            from a pod, but by an address that is not its own: dropped
 //	forward               what begins a connection that a pod's policy does not allow:
-//	                      dropped. input: the same from a pod to the host
+//	                      dropped. input: the same from a pod to the host.
+//	                      output: answers of the host in what was ended so
 //	forward               from a link that forwards for the sake of pods only, and
 //	                      not to a published port: dropped
 //

@@ -211,6 +211,75 @@ func TestPolicyEndsConnections(t *testing.T) {
 	}
 }
 
+// What a connection that has ended is answered does not begin it again the other way round.
+func TestPolicyEndsAnswers(t *testing.T) {
+	rt, _ := newRuntime(t, nil)
+	db, client := create(t, rt, Spec{Name: "db"}), create(t, rt, Spec{Name: "client"})
+	// pair connects client to where listen is called, and returns both ends.
+	pair := func(in func(func() error), ip string) (asks, answers net.Conn) {
+		t.Helper()
+		var l net.Listener
+		in(func() (err error) {
+			l, err = net.Listen("tcp", net.JoinHostPort(ip, "0"))
+			return err
+		})
+		defer l.Close()
+		inPod(t, client, func() (err error) {
+			asks, err = net.DialTimeout("tcp", l.Addr().String(), 3*time.Second)
+			return err
+		})
+		answers, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { asks.Close(); answers.Close() })
+		return asks, answers
+	}
+	hears := func(asks, answers net.Conn) bool {
+		_ = asks.SetDeadline(time.Now().Add(500 * time.Millisecond))
+		_, err := answers.Write([]byte("x"))
+		if err == nil {
+			_, err = io.ReadFull(asks, make([]byte, 1))
+		}
+		return err == nil
+	}
+	inDB := func(f func() error) { t.Helper(); inPod(t, db, f) }
+	inHost := func(f func() error) {
+		t.Helper()
+		if err := f(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	i := info(t, db)
+	for _, tt := range []struct {
+		what   string
+		in     func(func() error)
+		ip     string
+		whose  *Sandbox
+		policy netns.Policy
+	}{
+		{"nobody to a pod", inDB, i.IP, db, netns.Policy{From: []netns.Peer{}}},
+		{"nobody to a pod, by IPv6", inDB, i.IP6, db, netns.Policy{From: []netns.Peer{}}},
+		{"a pod to nobody", inDB, i.IP, client, netns.Policy{To: []netns.Peer{}}},
+		{"a pod to nobody, by IPv6", inDB, i.IP6, client, netns.Policy{To: []netns.Peer{}}},
+		{"a pod to the host", inHost, netns.Gateway.String(), client, netns.Policy{To: []netns.Peer{}}},
+	} {
+		asks, answers := pair(tt.in, tt.ip)
+		if !hears(asks, answers) {
+			t.Fatalf("%s: no connection", tt.what)
+		}
+		if err := tt.whose.Update(bg, Change{Policy: &tt.policy}); err != nil {
+			t.Fatal(err)
+		}
+		if hears(asks, answers) {
+			t.Errorf("%s: a connection goes on that is not allowed", tt.what)
+		}
+		if err := tt.whose.Update(bg, Change{Policy: &netns.Policy{}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // Pods of one team talk, and those of two do not; who has the label without being
 // isolated counts as well.
 func TestIsolate(t *testing.T) {
