@@ -26,8 +26,8 @@ import (
 // Which groups a pod belongs to, by its name and its labels, they have of all pods, but
 // only while there is a pod whose policy names groups: then there is groupsFile in the
 // rules' directory. It is made and removed by whoever makes all rules anew. A pod has its
-// address on record before it looks for the file: so either it sees the file, or who has
-// made the file has seen the record.
+// address on record before it looks for the file, and looks under the lock of the rules: so
+// either it sees the file, or who makes the file has seen the record.
 
 const groupsFile = "groups"
 
@@ -167,29 +167,33 @@ func policyText(p netns.Policy) string {
 // police makes the rules have what now says of a pod rather than what was says. Either
 // may be nil.
 func (rt *Runtime) police(ctx context.Context, was, now *record) error {
-	restricts, groups := false, false
+	restricts := false
 	for _, rec := range []*record{was, now} {
-		if rec != nil {
-			restricts = restricts || !rec.Spec.Policy.IsZero()
-			groups = groups || rec.Spec.Policy.HasGroups()
-		}
+		restricts = restricts || rec != nil && !rec.Spec.Policy.IsZero()
 	}
-	if !restricts && !rt.namesGroups() {
-		return nil
-	}
-	if now != nil && now.Spec.Policy.HasGroups() && !rt.namesGroups() {
-		return rt.replaceRules(ctx)
+	if !restricts && !exists(rt.rulesDir()) {
+		return nil // there was never a policy
 	}
 	lock, err := rt.lockRules(ctx, flock.Shared)
 	if err != nil {
 		return err
 	}
+	// Not before: who makes all rules anew may have read the record as it was, and not yet
+	// have said that there are groups.
+	named := rt.namesGroups()
+	switch {
+	case !restricts && !named:
+		return lock.Close()
+	case now != nil && now.Spec.Policy.HasGroups() && !named:
+		lock.Close()
+		return rt.replaceRules(ctx)
+	}
 	var before, after netns.Policed
 	if was != nil {
-		before = policed(was, rt.namesGroups())
+		before = policed(was, named)
 	}
 	if now != nil {
-		after = policed(now, rt.namesGroups())
+		after = policed(now, named)
 	}
 	there, err := rt.rules.Present()
 	if err == nil && there {

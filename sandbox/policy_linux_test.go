@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/podbox/podbox/internal/flock"
 	"github.com/podbox/podbox/netns"
 )
 
@@ -166,6 +167,37 @@ func TestPolicyFollowsPods(t *testing.T) {
 	}
 	rt.background.Wait()
 	before.Same(t, rt.root, "after removal")
+}
+
+// Who changes while another makes all rules anew waits for it: the other has read the
+// record as it was, and has not said yet that there are groups.
+func TestPolicyWaitsForRules(t *testing.T) {
+	rt, _ := newRuntime(t, nil)
+	db := create(t, rt, Spec{Name: "db", Policy: netns.Policy{From: peers(t, "label:app=web")}})
+	hello(t, db)
+	web := create(t, rt, Spec{Name: "web"})
+	lock, err := rt.lockRules(bg, flock.Exclusive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := rt.recordGroups(false); err != nil {
+		t.Fatal(err)
+	}
+	updated := make(chan error)
+	go func() { updated <- web.Update(bg, Change{Labels: map[string]*string{"app": new("web")}}) }()
+	select {
+	case err := <-updated:
+		t.Fatalf("did not wait: %v", err)
+	case <-time.After(200 * time.Millisecond):
+	}
+	err = rt.recordGroups(true)
+	lock.Close()
+	if err := errors.Join(err, <-updated); err != nil {
+		t.Fatal(err)
+	}
+	if !connects(t, web, db, true) {
+		t.Error("its label is not in the rules")
+	}
 }
 
 // A policy that becomes stricter ends what it does not allow, and nothing else.
