@@ -238,10 +238,8 @@ func (b *build) wireStep() steps.Step {
 			if err := b.rt.ensureRules(ctx); err != nil {
 				return err
 			}
-			if b.rec.Spec.Policy.IsZero() { // what it is to the policies of others
-				if err := b.rt.police(ctx, nil, b.rec); err != nil && !incapable(err) {
-					return err
-				}
+			if err := b.beToOthers(ctx); err != nil {
+				return err
 			}
 			// Of a pause that died the link may still be there.
 			if err := b.rt.disconnect(b.rec); err != nil {

@@ -137,6 +137,22 @@ func (b *build) policyStep() steps.Step {
 	}
 }
 
+// beToOthers puts into the rules what a pod without a policy is to those of others. Who had
+// its addresses before may have been more to them: connections that are left of that are
+// forgotten.
+func (b *build) beToOthers(ctx context.Context) error {
+	if !b.rec.Spec.Policy.IsZero() {
+		return nil // that step did it
+	}
+	if err := b.rt.police(ctx, nil, b.rec); err != nil && !incapable(err) {
+		return err
+	}
+	if !b.rt.namesGroups() {
+		return nil
+	}
+	return b.rt.forgetRefused(b.rec)
+}
+
 func policyText(p netns.Policy) string {
 	var words []string
 	for _, way := range []struct {

@@ -200,6 +200,50 @@ func TestPolicyWaitsForRules(t *testing.T) {
 	}
 }
 
+// Who has an address next has none of the connections that others were allowed to it.
+func TestPolicyOfHeirs(t *testing.T) {
+	rt, _ := newRuntime(t, nil)
+	client := create(t, rt, Spec{Name: "client", Policy: netns.Policy{To: peers(t, "label:app=web")}})
+	web := create(t, rt, Spec{Name: "web", Labels: map[string]string{"app": "web"}})
+	i := info(t, web)
+	at := net.JoinHostPort(i.IP, "80")
+	listen := func(s *Sandbox) (c net.PacketConn) {
+		t.Helper()
+		inPod(t, s, func() (err error) {
+			c, err = net.ListenPacket("udp", at)
+			return err
+		})
+		t.Cleanup(func() { c.Close() })
+		return c
+	}
+	var c net.Conn
+	inPod(t, client, func() (err error) {
+		c, err = net.Dial("udp", at)
+		return err
+	})
+	defer c.Close()
+	hears := func(l net.PacketConn) bool {
+		t.Helper()
+		_, _ = c.Write([]byte("x"))
+		_ = l.SetDeadline(time.Now().Add(500 * time.Millisecond))
+		_, from, err := l.ReadFrom(make([]byte, 1))
+		if err == nil {
+			_, err = l.WriteTo([]byte("y"), from)
+		}
+		return err == nil
+	}
+	if l := listen(web); !hears(l) {
+		t.Fatal("no connection")
+	}
+	if err := web.Remove(bg); err != nil {
+		t.Fatal(err)
+	}
+	heir := create(t, rt, Spec{Name: "heir", Network: netns.Network{IP: netip.MustParseAddr(i.IP)}})
+	if l := listen(heir); hears(l) {
+		t.Error("a connection goes on with who has the address now")
+	}
+}
+
 // A policy that becomes stricter ends what it does not allow, and nothing else.
 func TestPolicyEndsConnections(t *testing.T) {
 	rt, _ := newRuntime(t, nil)
