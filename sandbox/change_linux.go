@@ -26,10 +26,11 @@ func (s *Sandbox) Describe(ctx context.Context, labels, annotations map[string]s
 		if err := next.Spec.Validate(); err != nil {
 			return err
 		}
-		if maps.Equal(labels, rec.Spec.Labels) {
+		if maps.Equal(labels, rec.Spec.Labels) || rec.State != Running && rec.State != Stopped {
 			return next.write(s.rt.podDir(s.id))
 		}
-		// Labels are what policies go by.
+		// Labels are what policies go by. Of a pod that is leaving they do not: its address
+		// may be another's by now.
 		return steps.Run(ctx, s.rt.updatePlan(rec, &next, Change{}), s.rt.hook)
 	})
 }
