@@ -24,8 +24,9 @@ type Relay struct {
 	// passed on. It may be called from several goroutines at once.
 	Failed func(error)
 
-	mu   sync.Mutex
-	open map[net.Conn]struct{}
+	mu    sync.Mutex
+	open  map[net.Conn]struct{}
+	drops int // how often Drop was called
 }
 
 // Serve accepts connections and passes them on, until ctx ends or the listener is closed.
@@ -58,10 +59,12 @@ func (r *Relay) Serve(ctx context.Context, l net.Listener) {
 	}
 }
 
-// Drop breaks off all connections that are passed on.
+// Drop breaks off all connections that are passed on, and those that are being dialed as
+// soon as they are there.
 func (r *Relay) Drop() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.drops++
 	for c := range r.open {
 		reset(c)
 	}
@@ -76,6 +79,7 @@ func (r *Relay) failed(err error) {
 // pass passes one connection on. It returns when both sides have ended.
 func (r *Relay) pass(ctx context.Context, from net.Conn) {
 	defer from.Close()
+	drops := r.dropped()
 	to, err := r.Dial(ctx)
 	if err != nil {
 		// Whoever called sees that it was not answered, rather than an end.
@@ -86,8 +90,12 @@ func (r *Relay) pass(ctx context.Context, from net.Conn) {
 		return
 	}
 	defer to.Close()
-	r.keep(from, to)
 	defer r.forget(from, to)
+	if !r.keep(drops, from, to) {
+		reset(from)
+		reset(to)
+		return
+	}
 	stop := context.AfterFunc(ctx, func() { reset(from); reset(to) })
 	defer stop()
 
@@ -97,15 +105,26 @@ func (r *Relay) pass(ctx context.Context, from net.Conn) {
 	wg.Wait()
 }
 
-func (r *Relay) keep(conns ...net.Conn) {
+func (r *Relay) dropped() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	return r.drops
+}
+
+// keep reports false if connections have been dropped since.
+func (r *Relay) keep(drops int, conns ...net.Conn) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.drops != drops {
+		return false
+	}
 	if r.open == nil {
 		r.open = make(map[net.Conn]struct{})
 	}
 	for _, c := range conns {
 		r.open[c] = struct{}{}
 	}
+	return true
 }
 
 func (r *Relay) forget(conns ...net.Conn) {

@@ -128,6 +128,36 @@ func TestDrop(t *testing.T) {
 	}
 }
 
+// A connection that is being dialed when others are dropped may have been made to what they
+// were dropped for.
+func TestDropWhileDialing(t *testing.T) {
+	l, dropped := listen(t), make(chan struct{})
+	r := new(Relay)
+	r.Dial = func(ctx context.Context) (net.Conn, error) {
+		c, err := to(l)(ctx)
+		<-dropped
+		return c, err
+	}
+	near, err := net.Dial("tcp", serve(t, r))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer near.Close()
+	far, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer far.Close()
+	r.Drop()
+	close(dropped)
+	for _, c := range []net.Conn{near, far} {
+		_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+		if _, err := c.Read(make([]byte, 1)); !errors.Is(err, unix.ECONNRESET) {
+			t.Errorf("after Drop: %v, want ECONNRESET", err)
+		}
+	}
+}
+
 // Serve ends with its context, and so do the connections.
 func TestEnd(t *testing.T) {
 	l := listen(t)
