@@ -26,8 +26,10 @@ const (
 //
 // What the pod receives the host's end sends, through a token bucket. What the pod sends
 // is turned aside as it comes in, to a link that is there for that, whose token bucket
-// it leaves on its way on: nothing of it is in the pod, where whoever has CAP_NET_ADMIN
-// could take it away. That link is not removed with the pod's: see [RemoveShaper].
+// it leaves on its way on: nothing of it is in the pod. (Whoever has CAP_NET_ADMIN in the
+// host's user namespace can take it away all the same: by the pod's link the host's
+// namespace has a number in the pod's, and so a name for RTM_DELLINK.) That link is not
+// removed with the pod's: see [RemoveShaper].
 //
 // The error matches ErrNotSupported, and names what is missing, if the kernel cannot.
 func SetBandwidth(link string, b Bandwidth) error {
