@@ -450,6 +450,37 @@ func TestPolicyOfTheDead(t *testing.T) {
 	}
 }
 
+// Of two who change one half each at once, neither undoes what the other has done.
+func TestUpdatesAtOnce(t *testing.T) {
+	rt, _ := newRuntime(t, nil)
+	s := create(t, rt, Spec{Name: "p"})
+	nobody := []netns.Peer{}
+	for range 5 {
+		if err := s.Update(bg, Change{Policy: &netns.Policy{}}); err != nil {
+			t.Fatal(err)
+		}
+		var all sync.WaitGroup
+		for _, set := range []func(*netns.Policy){
+			func(p *netns.Policy) { p.From = nobody }, func(p *netns.Policy) { p.To = nobody },
+		} {
+			all.Go(func() {
+				err := s.UpdateBy(bg, func(is *Spec) (Change, error) {
+					p := is.Policy
+					set(&p)
+					return Change{Policy: &p}, nil
+				})
+				if err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		if p := info(t, s).Policy; p.From == nil || p.To == nil {
+			t.Errorf("policy %+v", p)
+		}
+	}
+}
+
 // Whoever changes a pod and is killed leaves what is ended by changing or starting it
 // again.
 func TestUpdateOfTheDead(t *testing.T) {

@@ -60,9 +60,19 @@ func (c Change) apply(spec Spec) Spec {
 // Update changes a pod, at once if it runs; of one that does not, what it is started
 // with. Either all is changed or nothing. It may be repeated.
 func (s *Sandbox) Update(ctx context.Context, c Change) error {
+	return s.UpdateBy(ctx, func(*Spec) (Change, error) { return c, nil })
+}
+
+// UpdateBy is Update by what depends on what the pod is: nobody else changes it between. The
+// Spec, and what it refers to, is not to be written to.
+func (s *Sandbox) UpdateBy(ctx context.Context, change func(*Spec) (Change, error)) error {
 	return s.locked(ctx, "update", func(rec *record, _ *flock.Lock) error {
 		if rec.State != Running && rec.State != Stopped {
 			return fmt.Errorf("%w: its state is %s, it can only be removed", ErrNotRunning, rec.State)
+		}
+		c, err := change(&rec.Spec)
+		if err != nil {
+			return err
 		}
 		if c.Bandwidth != nil && *c.Bandwidth != rec.Spec.Bandwidth && !rec.wired() {
 			return fmt.Errorf("bandwidth: %w: it can be changed with network pod, not %s", ErrInvalid, rec.Spec.Network)

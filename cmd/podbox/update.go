@@ -42,32 +42,31 @@ once.`,
 			if change.Labels, err = labelChanges(labels); err != nil {
 				return err
 			}
-			return a.each(args, func(pod *sandbox.Sandbox) error {
+			by := func(is *sandbox.Spec) (sandbox.Change, error) {
 				c := change
-				i, err := pod.Info()
-				if err != nil {
-					return err
-				}
 				if names.given() {
-					c.Names = &sandbox.Names{DNS: i.DNS, Hosts: i.Hosts}
+					c.Names = &sandbox.Names{DNS: is.DNS, Hosts: is.Hosts}
 					if err := names.set(&c.Names.DNS, &c.Names.Hosts); err != nil {
-						return err
+						return c, err
 					}
 				}
 				if rates.given() {
-					c.Bandwidth = &i.Bandwidth
+					b := is.Bandwidth
+					c.Bandwidth = &b
 					if err := rates.set(c.Bandwidth); err != nil {
-						return err
+						return c, err
 					}
 				}
 				if policy.given() {
-					c.Policy = &i.Policy
+					p := is.Policy
+					c.Policy = &p
 					if err := policy.set(c.Policy); err != nil {
-						return err
+						return c, err
 					}
 				}
-				return pod.Update(cmd.Context(), c)
-			})
+				return c, nil
+			}
+			return a.each(args, func(pod *sandbox.Sandbox) error { return pod.UpdateBy(cmd.Context(), by) })
 		},
 	}
 	fl := cmd.Flags()
