@@ -223,7 +223,7 @@ world() {
 		case $f in
 		# The installation's, not a pod's: its directories, which address is next,
 		# and what has happened.
-		/run/podbox/ | /run/podbox/pods | /run/podbox/names | /run/podbox/leases | /run/podbox/leases/next-* | /run/podbox/ports | /run/podbox/rules) ;;
+		/run/podbox/ | /run/podbox/pods | /run/podbox/names | /run/podbox/leases | /run/podbox/leases/next-* | /run/podbox/ports | /run/podbox/rules | /run/podbox/rules-turnstile) ;;
 		/run/podbox/events* | /var/lib/podbox/ | /var/lib/podbox/pods | /var/lib/podbox/images*) ;;
 		*) echo "file $f" ;;
 		esac

@@ -19,7 +19,7 @@ var refusals = compile(
 	`pod has running programs`, `the pod does not publish the port`,
 	`publishes it`, `listens on it`, `given twice`,
 	// Somebody was killed, at a moment at which he was needed.
-	`process is gone`, `/proc/[0-9]+/ns/[a-z]+: no such (file|process)`, `child ended before it executed`, `setns: no such process`, `limit link pbx[0-9a-f]+: no such device`,
+	`process is gone`, `/proc/[0-9]+/ns/[a-z]+: no such (file|process)`, `child ended before it executed`, `setns: no such process`, `(limit link pbx[0-9a-f]+|wire eth0 in the pod): no such device`,
 )
 
 func compile(texts ...string) (all []*regexp.Regexp) {
