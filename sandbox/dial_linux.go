@@ -17,7 +17,8 @@ import (
 // Dial connects to an address as a program in the pod does, whatever the pod's network
 // is: with 127.0.0.1 the pod itself is meant. The network is tcp or udp; the address is
 // an IP address and a port, or localhost and a port: that is 127.0.0.1, or ::1 if nobody
-// listens there. Nothing is started in the pod. ErrNotRunning if its pause does not live.
+// listens there. Nothing is started in the pod, but it takes a thread while it waits.
+// ErrNotRunning if its pause does not live.
 //
 // The connection may be used from any goroutine. It does not keep the pod from being
 // stopped or removed; but the kernel keeps the pod's network namespace, without its link,

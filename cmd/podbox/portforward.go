@@ -186,11 +186,22 @@ func forwardPorts(ctx context.Context, pod *sandbox.Sandbox, addrs []listenAddre
 // dialTime is how long a program may take to accept: its queue may be full.
 const dialTime = 30 * time.Second
 
+// dialsAtOnce is how many may be waited for, for each port: each takes a thread, of which a
+// program in Go has 10,000 and then ends.
+const dialsAtOnce = 128
+
 func dialPort(pod *sandbox.Sandbox, port uint16) func(context.Context) (net.Conn, error) {
 	address := net.JoinHostPort("localhost", strconv.Itoa(int(port)))
+	turns := make(chan struct{}, dialsAtOnce)
 	return func(ctx context.Context) (net.Conn, error) {
 		ctx, cancel := context.WithTimeout(ctx, dialTime)
 		defer cancel()
+		select {
+		case turns <- struct{}{}:
+			defer func() { <-turns }()
+		case <-ctx.Done():
+			return nil, fmt.Errorf("dial %s in %v: %w", address, pod, ctx.Err())
+		}
 		return pod.Dial(ctx, "tcp", address)
 	}
 }
