@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/vishvananda/netlink"
 )
 
 // policeLab makes the rules with the policies of pods A and B, of which A publishes port
@@ -23,6 +25,10 @@ func (l *lab) police(a, b Policy) error {
 		return err
 	}
 	if err := l.rules.Replace([]Publication{pub}, up, policedA(a), policedB(b)); err != nil {
+		return err
+	}
+	// A port of UDP that is used again would go on with the connection that it had.
+	if err := netlink.ConntrackTableFlush(netlink.ConntrackTable); err != nil {
 		return err
 	}
 	return up.Forward()

@@ -99,5 +99,9 @@ func podAddrs(network, address string) ([]netip.AddrPort, error) {
 	if err != nil {
 		return nil, fmt.Errorf("host %q: %w: want an IP address, or localhost", host, ErrInvalid)
 	}
+	if ip.Zone() != "" {
+		// Package net looks links up for the whole program, whose namespace is another.
+		return nil, fmt.Errorf("host %q: %w: want an address without a zone", host, ErrInvalid)
+	}
 	return []netip.AddrPort{netip.AddrPortFrom(ip, uint16(n))}, nil
 }

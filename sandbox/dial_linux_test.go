@@ -188,6 +188,7 @@ func TestDialRefuses(t *testing.T) {
 		{"tcp", "localhost:http", "want one from 1 to 65535"},
 		{"tcp", "example.org:80", "want an IP address, or localhost"},
 		{"tcp", ":80", "want an IP address, or localhost"},
+		{"tcp", "[fe80::1%eth0]:80", "want an address without a zone"},
 		{"unix", "/run/x", "want tcp or udp"},
 	} {
 		_, err := s.Dial(bg, c.network, c.addr)
