@@ -279,6 +279,10 @@ spec:
 		if list, err := b.rt.List(bg); err != nil || len(list) > 0 {
 			t.Fatalf("pods are left: %v, %v", list, err)
 		}
+		// A pod without a record is nobody's: what clears that away is gc.
+		if _, err := b.rt.Sweep(bg); err != nil {
+			t.Error(err)
+		}
 		for _, dir := range []string{filepath.Join(b.rt.Root(), "pods"), filepath.Join(b.rt.StateDir(), "pods"), filepath.Join(b.rt.Root(), "kube")} {
 			entries, err := os.ReadDir(dir)
 			if len(entries) > 0 || err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -376,6 +376,7 @@ func TestLeadMessageOfThisRun(t *testing.T) {
 	}
 	a, err := c.pod.Container("a")
 	must(t, err)
+	time.Sleep(500 * time.Millisecond) // it runs a moment before it has executed its program
 	must(t, a.Kill(9))
 	c.until("the end of the second run", func(s *PodStatus) bool { return s.of("a").RestartCount == 2 })
 	if l := c.status().of("a").LastState.Terminated; l == nil || l.Message != "" || l.ExitCode != 137 {
