@@ -71,7 +71,7 @@ func killPause(t testing.TB, s *Sandbox) {
 
 func eventually(t testing.TB, what string, f func() bool) {
 	t.Helper()
-	patience := testenv.Patience(2 * time.Second)
+	patience := testenv.Patience(10 * time.Second)
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if f() {
 			return
