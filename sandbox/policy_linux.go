@@ -230,7 +230,13 @@ func (rt *Runtime) police(ctx context.Context, was, now *record) error {
 // the rules. The record must say that the pod is being removed, or who makes the rules anew
 // would put it there again; the pod has no link any more.
 func (rt *Runtime) giveBack(ctx context.Context, rec *record) error {
-	if err := rt.police(ctx, rec, nil); err != nil && !incapable(err) {
+	var err error
+	if rec.Changing && rec.wired() && exists(rt.rulesDir()) {
+		err = rt.replaceRules(ctx) // they may have what was before, of which nothing tells
+	} else {
+		err = rt.police(ctx, rec, nil)
+	}
+	if err != nil && !incapable(err) {
 		return err
 	}
 	return rt.releaseAddress(rec)

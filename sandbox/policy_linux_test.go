@@ -526,6 +526,36 @@ func TestUpdateOfTheDead(t *testing.T) {
 	}
 }
 
+// Of a pod that somebody had begun to change who was killed, and that is removed, nothing is
+// left in the rules: neither what it has on record nor what it had.
+func TestRemoveHalfChanged(t *testing.T) {
+	rt, _ := newRuntime(t, nil)
+	client, db := create(t, rt, Spec{Name: "client"}), create(t, rt, Spec{Name: "db"})
+	hello(t, db)
+	none := []netns.Peer{}
+	for _, next := range []netns.Policy{{}, {From: none}} {
+		s := create(t, rt, Spec{Name: "p", Policy: netns.Policy{From: none, To: none}})
+		i := info(t, s)
+		// As UpdateBy is, between its first step and its second.
+		rec, err := readRecord(rt.podDir(s.ID()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		rec.Spec.Policy, rec.Changing = next, true
+		if err := errors.Join(rec.write(rt.podDir(s.ID())), s.Remove(bg)); err != nil {
+			t.Fatal(err)
+		}
+		heir := create(t, rt, Spec{Name: "heir", Network: netns.Network{IP: netip.MustParseAddr(i.IP), IP6: netip.MustParseAddr(i.IP6)}})
+		hello(t, heir)
+		if !connects(t, client, heir, true) || !connects(t, heir, db, true) {
+			t.Errorf("changed to %+v: who has its address has its policy", next)
+		}
+		if err := heir.Remove(bg); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // Of pods that are made at once, those whose policies name groups and those that belong
 // to them, each finds the others.
 func TestPoliciesAtOnce(t *testing.T) {
