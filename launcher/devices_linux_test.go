@@ -1,12 +1,12 @@
 package launcher
 
 import (
-	"bytes"
+	"bufio"
+	"fmt"
 	"io"
 	"os"
 	"strings"
 	"testing"
-	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -121,25 +121,36 @@ ls -l /proc/self/fd/0 | grep -o '/.*'; echo from console >/dev/console; echo fro
 	s.Process.User.UID = 1000
 	// A device of the same name must not be in the way.
 	s.Linux.Devices = []specs.LinuxDevice{{Path: "/dev/console", Type: "c", Major: 5, Minor: 1}}
-	var out bytes.Buffer
 	in, press := io.Pipe()
-	p, err := Start(bg, pod, s, IO{Stdin: in, Stdout: &out})
+	screen, written := io.Pipe()
+	p, err := Start(bg, pod, s, IO{Stdin: in, Stdout: written})
 	if err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(30 * time.Millisecond)
-	if err := p.Resize(80, 25); err != nil {
-		t.Error(err)
+	var status int
+	go func() {
+		status, err = p.Wait(bg)
+		written.Close()
+	}()
+	var out strings.Builder
+	for lines := bufio.NewScanner(screen); lines.Scan(); {
+		fmt.Fprintln(&out, lines.Text())
+		if lines.Text() != "from tty" {
+			continue
+		}
+		if err := p.Resize(80, 25); err != nil {
+			t.Error(err)
+		}
+		if _, err := press.Write([]byte("\n")); err != nil {
+			t.Error(err)
+		}
 	}
-	if _, err := press.Write([]byte("\n")); err != nil {
-		t.Error(err)
-	}
-	if status, err := p.Wait(bg); status != 0 || err != nil {
+	if status != 0 || err != nil {
 		t.Errorf("status %d, %v", status, err)
 	}
 	want := "/dev/pts/0\n17 91\n1000\n1\n/proc/self/fd/0 -> /dev/pts/0\nfrom console\nfrom tty\n\n25 80\nend\n"
-	if got := strings.ReplaceAll(out.String(), "\r", ""); got != want {
-		t.Errorf("got\n%swant\n%s", got, want)
+	if out.String() != want {
+		t.Errorf("got\n%swant\n%s", &out, want)
 	}
 	press.Close()
 }

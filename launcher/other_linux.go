@@ -307,10 +307,15 @@ func receiveTerminal(socket *runc.Socket, process *specs.Process, stdio IO) (*st
 		return nil, nil, os.NewSyscallError("fcntl F_DUPFD_CLOEXEC", err)
 	}
 	file := os.NewFile(uintptr(fd), "console")
-	s := masterStreams(stdio, file)
+	slave, err := openSlave(file)
+	if err != nil {
+		file.Close()
+		return nil, nil, err
+	}
+	s := masterStreams(stdio, file, slave)
 	if size := process.ConsoleSize; size != nil {
 		if err := resize(file, uint16(size.Width), uint16(size.Height)); err != nil {
-			file.Close()
+			s.abandon()
 			return nil, nil, err
 		}
 	}

@@ -25,6 +25,7 @@ type streams struct {
 	child []*os.File // its descriptors 0, 1, 2; nil for a null device until fill
 	close []*os.File // those of child that are ours to close after the start
 	ours  []*os.File // our sides
+	held  *os.File   // a terminal's slave side, which we keep until the program has ended
 	copy  []func() error
 	input func() // ends the copying of input when the program has ended
 
@@ -135,16 +136,11 @@ func (s *streams) addOutput(w io.Writer) error {
 	return nil
 }
 
-// terminalStreams connects the master side of a program's terminal.
-func terminalStreams(stdio IO, master, slave *os.File) *streams {
-	s := masterStreams(stdio, master)
-	s.child, s.close = []*os.File{slave, slave, slave}, []*os.File{slave}
-	return s
-}
-
-// masterStreams copies between a program's terminal and its streams.
-func masterStreams(stdio IO, master *os.File) *streams {
-	s := &streams{ours: []*os.File{master}}
+// masterStreams copies between a program's terminal, whose sides become ours, and its
+// streams. A program may close its terminal and open it again, as an init system does
+// with its console; so that its output does not end with that, we keep the slave side.
+func masterStreams(stdio IO, master, slave *os.File) *streams {
+	s := &streams{ours: []*os.File{master}, held: slave}
 	if stdio.Stdin != nil {
 		s.copy = append(s.copy, func() error {
 			if _, err := io.Copy(master, stdio.Stdin); err == nil {
@@ -161,14 +157,32 @@ func masterStreams(stdio IO, master *os.File) *streams {
 	s.outputs.Add(1)
 	s.copy = append(s.copy, func() error {
 		defer s.outputs.Done()
-		_, err := io.Copy(out, master)
-		if errors.Is(err, unix.EIO) {
-			return nil // the last holder of the slave side is gone
+		_, err := io.Copy(out, terminalOutput{master})
+		if err != nil {
+			master.Close() // out has failed: the program shall not wait for ever
 		}
-		master.Close() // if out fails, the program shall not wait for ever
 		return err
 	})
 	return s
+}
+
+// terminalOutput reads what comes out of a terminal, by its master side, until nobody has
+// the slave side: the kernel says EIO then.
+//
+// It may say so although there is something left: it looks for output first and whether
+// the slave side is closed next (n_tty_read), and what is written before it is closed
+// between the two is there only for who reads again.
+type terminalOutput struct{ master io.Reader }
+
+func (o terminalOutput) Read(p []byte) (int, error) {
+	n, err := o.master.Read(p)
+	if errors.Is(err, unix.EIO) {
+		n, err = o.master.Read(p)
+	}
+	if errors.Is(err, unix.EIO) {
+		err = io.EOF
+	}
+	return n, err
 }
 
 // begin closes the program's side, and starts to copy.
@@ -193,6 +207,7 @@ func (s *streams) end() error {
 	if s.input != nil {
 		s.input()
 	}
+	_ = s.held.Close() // which may be nil
 	s.outputs.Wait()
 	for _, f := range s.ours {
 		f.Close()
@@ -208,7 +223,7 @@ func (s *streams) abandon() {
 	if s == nil {
 		return
 	}
-	for _, f := range append(s.close, s.ours...) {
-		f.Close()
+	for _, f := range append(s.close, append(s.ours, s.held)...) {
+		_ = f.Close() // which may be nil
 	}
 }

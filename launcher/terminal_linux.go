@@ -32,7 +32,8 @@ func (l *launch) openTerminal(p *Process) error {
 		slave.Close()
 		return err
 	}
-	p.streams = terminalStreams(l.opts.IO, master, slave)
+	p.streams = masterStreams(l.opts.IO, master, slave)
+	p.streams.child = []*os.File{slave, slave, slave}
 	return nil
 }
 
@@ -67,19 +68,28 @@ func openPTS(dir *os.File) (*os.File, error) {
 }
 
 // openPTY returns both sides of the new pseudoterminal whose master side is open
-// already. The slave side is taken from that, not by a path, behind which there might
-// be another file (CVE-2025-52565).
+// already.
 func openPTY(master *os.File) (_, slave *os.File, err error) {
-	if err := unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0); err != nil {
-		master.Close()
-		return nil, nil, os.NewSyscallError("ioctl TIOCSPTLCK", err)
+	if err = unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+		err = os.NewSyscallError("ioctl TIOCSPTLCK", err)
+	} else {
+		slave, err = openSlave(master)
 	}
+	if err != nil {
+		master.Close()
+		return nil, nil, err
+	}
+	return master, slave, nil
+}
+
+// openSlave opens the other side of a pseudoterminal's master side: by that, not by a
+// path, behind which there might be another file (CVE-2025-52565).
+func openSlave(master *os.File) (*os.File, error) {
 	fd, _, e := unix.Syscall(unix.SYS_IOCTL, master.Fd(), unix.TIOCGPTPEER, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC)
 	if e != 0 {
-		master.Close()
-		return nil, nil, os.NewSyscallError("ioctl TIOCGPTPEER", e)
+		return nil, os.NewSyscallError("ioctl TIOCGPTPEER", e)
 	}
-	return master, os.NewFile(fd, "pts"), nil
+	return os.NewFile(fd, "pts"), nil
 }
 
 // ownTerminal gives a terminal to the program's user, who may open it by its name, and

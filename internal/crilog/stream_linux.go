@@ -134,8 +134,9 @@ func (s *Stream) close() {
 }
 
 // ReadFrom logs what r gives, until it ends or fails; it does not close the stream.
-// EIO is an end, too: a terminal gives it when its last user is gone. If r is an
-// [os.File] that can be polled, no buffer is held while there is nothing to read.
+// EIO twice is an end, too: a terminal gives it when its last user is gone, and the first
+// time may have something left. If r is an [os.File] that can be polled, no buffer is
+// held while there is nothing to read.
 func (s *Stream) ReadFrom(r io.Reader) (int64, error) {
 	next := func() (*chunk, int, error) { return readChunk(r) }
 	if c, ok := r.(syscall.Conn); ok {
@@ -146,6 +147,7 @@ func (s *Stream) ReadFrom(r io.Reader) (int64, error) {
 		next = func() (*chunk, int, error) { return readConn(conn) }
 	}
 	var total int64
+	again := false
 	for {
 		c, n, err := next()
 		if n > 0 {
@@ -160,6 +162,11 @@ func (s *Stream) ReadFrom(r io.Reader) (int64, error) {
 		if c != nil {
 			chunks.Put(c)
 		}
+		if errors.Is(err, unix.EIO) && !again {
+			again = true
+			continue
+		}
+		again = false
 		if err == io.EOF || errors.Is(err, unix.EIO) {
 			return total, nil
 		}

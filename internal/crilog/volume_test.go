@@ -6,12 +6,14 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"hash"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -144,6 +146,25 @@ func TestTerminal(t *testing.T) {
 	}
 	w.Close()
 	wantText(t, path, ReadOptions{}, "one\r\ntwo", "")
+}
+
+// A terminal says that its last user is gone, and has something left all the same.
+func TestTerminalAfterItsEnd(t *testing.T) {
+	w := open(t, filepath.Join(t.TempDir(), "log"), Options{})
+	eio := iotest.ErrReader(unix.EIO)
+	r := readers{strings.NewReader("one"), eio, strings.NewReader(" two\n"), eio, eio, strings.NewReader("three\n")}
+	if n, err := w.Stdout().ReadFrom(&r); err != nil || n != int64(len("one two\n")) {
+		t.Errorf("%d bytes, %v", n, err)
+	}
+}
+
+// readers are asked one after the other, once each.
+type readers []io.Reader
+
+func (r *readers) Read(p []byte) (int, error) {
+	first := (*r)[0]
+	*r = (*r)[1:]
+	return first.Read(p)
 }
 
 // TestReadFromClosed ends a copy from outside.
