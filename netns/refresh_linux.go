@@ -29,7 +29,7 @@ func (r Rules) refresh(c *nftables.Conn, t *nftables.Table, b *batch) error {
 		return fmt.Errorf("%w: %d sets", errOther, len(sets))
 	}
 	for _, s := range sets {
-		if b.sets[s.Name] == nil {
+		if want := b.sets[s.Name]; want == nil || s.Dynamic != want.Dynamic {
 			return fmt.Errorf("%w: set %s", errOther, s.Name)
 		}
 	}
@@ -48,6 +48,9 @@ func (r Rules) refresh(c *nftables.Conn, t *nftables.Table, b *batch) error {
 		c.FlushChain(chain)
 	}
 	for name, s := range b.sets {
+		if s.Dynamic {
+			continue // what is in it is the kernel's
+		}
 		has, err := elementsOf(q, s)
 		if err != nil {
 			return err

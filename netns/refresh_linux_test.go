@@ -13,6 +13,9 @@ func contents(table string) ([]string, error) {
 	t := Rules{Table: table}.table()
 	var all []string
 	for name, s := range newBatch(t).sets {
+		if s.Dynamic {
+			continue // what has been heard, not what has been said
+		}
 		elems, err := elementsOf(new(nftables.Conn), s)
 		if err != nil {
 			return nil, err

@@ -200,6 +200,10 @@ func newBatch(t *nftables.Table) *batch {
 		add("range"+family, nftables.Set{IsMap: true, Concatenation: true, Interval: true, KeyType: nftables.MustConcatSetType(proto, addr, port), DataType: addr})
 		add("hairpin"+family, nftables.Set{Concatenation: true, KeyType: nftables.MustConcatSetType(addr, addr)})
 		add("uplinks"+family, nftables.Set{KeyType: nftables.TypeIFName})
+		add(seen(family), nftables.Set{
+			Concatenation: true, KeyType: nftables.MustConcatSetType(nftables.TypeIFIndex, addr),
+			Dynamic: true, HasTimeout: true, Timeout: seenTime, Size: maxSeen,
+		})
 		addPolicySets(func(name string, s nftables.Set) {
 			add(name, s)
 			b.policies[name] = true
@@ -347,14 +351,24 @@ func addChains(c *nftables.Conn, t *nftables.Table, sets map[string]*nftables.Se
 	out := chain("out", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource)
 	guard := chain("guard", nftables.ChainTypeFilter, nftables.ChainHookForward, nftables.ChainPriorityFilter)
 
+	// What most packets meet comes first.
+	rule(martians, ipv6.source(), lookup(sets[seen(ipv6.name)], false), verdict(expr.VerdictAccept, ""))
 	// Links of pods have route_localnet, by which 127.0.0.1 reaches them. Without these
 	// rules they, and by a port that is published at 127.0.0.1 everybody on the host's
 	// networks, would reach 127.0.0.1; and could send as if they were it.
-	for _, offset := range []uint32{ipv4.src, ipv4.dst} {
-		rule(martians, link(expr.MetaKeyIIFNAME, expr.CmpOpNeq, "lo\x00"), is(ipv4.nfproto), field(offset, 1, reg0), equal([]byte{127}), verdict(expr.VerdictDrop, ""))
+	loopback := func(offset uint32) {
+		rule(martians, is(ipv4.nfproto), field(offset, 1, reg0), equal([]byte{127}), link(expr.MetaKeyIIFNAME, expr.CmpOpNeq, "lo\x00"), verdict(expr.VerdictDrop, ""))
 	}
-	rule(martians, append(forged(), verdict(expr.VerdictDrop, ""))...)
-	rule(martians, append(nobody(), verdict(expr.VerdictDrop, ""))...)
+	loopback(ipv4.dst)
+	rule(martians, ipv4.source(), lookup(sets[seen(ipv4.name)], false), verdict(expr.VerdictAccept, ""))
+	loopback(ipv4.src)
+	rule(martians, link(expr.MetaKeyIIFNAME, expr.CmpOpNeq, linkPrefix), verdict(expr.VerdictAccept, ""))
+	rule(martians, forged(), verdict(expr.VerdictDrop, ""))
+	rule(martians, is(ipv4.nfproto), field(ipv4.src, 1, reg0), equal([]byte{0}), verdict(expr.VerdictDrop, ""))
+	rule(martians, is(ipv6.nfproto), field(ipv6.src, ipv6.size, reg0), equal(netip.IPv6Unspecified().AsSlice()), verdict(expr.VerdictAccept, ""))
+	for _, f := range []ipFamily{ipv4, ipv6} {
+		rule(martians, f.source(), see(sets[seen(f.name)]))
+	}
 
 	rule(in, toHost(), verdict(expr.VerdictJump, ports.Name))
 	// What is sent to ::1 is what Loopback6 has not turned: better refused at once than
@@ -367,6 +381,7 @@ func addChains(c *nftables.Conn, t *nftables.Table, sets map[string]*nftables.Se
 	rule(out, translated(expr.CmpOpNeq), podLink(expr.MetaKeyOIFNAME, expr.CmpOpEq),
 		is(ipv4.nfproto), field(ipv4.src, 1, reg0), equal([]byte{127}), ipv4.fromGateway())
 
+	rule(guard, bits(expr.CtKeySTATE, expr.CtStateBitNEW, expr.CmpOpEq), verdict(expr.VerdictAccept, ""))
 	for _, f := range []ipFamily{ipv4, ipv6} {
 		proto := []expr.Any{&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: reg0}}
 		rule(ports, is(f.nfproto), proto, destination(reg1), lookup(sets["any"+f.name], true), f.toPod(f.afterAddr))
@@ -377,7 +392,7 @@ func addChains(c *nftables.Conn, t *nftables.Table, sets map[string]*nftables.Se
 			lookup(sets["hairpin"+f.name], false), f.fromGateway())
 
 		rule(guard, is(f.nfproto), []expr.Any{&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: reg0}}, lookup(sets["uplinks"+f.name], false),
-			bits(expr.CtKeySTATE, expr.CtStateBitNEW, expr.CmpOpNeq), translated(expr.CmpOpEq), verdict(expr.VerdictDrop, ""))
+			translated(expr.CmpOpEq), verdict(expr.VerdictDrop, ""))
 	}
 }
 

@@ -2,6 +2,7 @@ package netns
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -9,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -34,6 +37,12 @@ func TestForged(t *testing.T) {
 			if rules {
 				if err := l.replace(); err != nil {
 					return err
+				}
+				// What is known to be true of one is not true of another.
+				for _, to := range []string{Gateway.String(), hostOutside6} {
+					if err := l.pods[1].Do(func() error { return sendAs("", net.JoinHostPort(to, "97")) }); err != nil {
+						return err
+					}
 				}
 			}
 			for _, where := range listen {
@@ -101,6 +110,75 @@ func TestNobody(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// The kernel notes what is true, once it has been heard, and nothing else.
+func TestSeen(t *testing.T) {
+	inLab(t, func(l *lab) error {
+		if err := l.replace(); err != nil {
+			return err
+		}
+		err := l.pods[0].Do(func() error {
+			for _, to := range []string{Gateway.String(), hostOutside6} {
+				for _, from := range []string{addrB.IP.String(), addrB.IP6.String(), ""} {
+					if from != "" && netip.MustParseAddr(from).Is4() != netip.MustParseAddr(to).Is4() {
+						continue
+					}
+					if err := sendAs(from, net.JoinHostPort(to, "97")); err != nil {
+						return err
+					}
+				}
+			}
+			return solicit()
+		})
+		if err != nil {
+			return err
+		}
+		noted := func() (all []string, err error) {
+			for _, family := range []string{"4", "6"} {
+				elems, err := elementsOf(new(nftables.Conn), newBatch(l.rules.table()).sets[seen(family)])
+				if err != nil {
+					return nil, err
+				}
+				for _, e := range elems {
+					index := binaryutil.NativeEndian.Uint32(e.Key)
+					addr, _ := netip.AddrFromSlice(e.Key[4:])
+					all = append(all, fmt.Sprint(index, " ", addr))
+				}
+			}
+			return all, nil
+		}
+		link := linkIndex(linkPrefix + "0")
+		want := []string{fmt.Sprint(link, " ", addrA.IP), fmt.Sprint(link, " ", addrA.IP6)}
+		if has, err := noted(); err != nil || !slices.Equal(has, want) {
+			t.Errorf("the kernel notes %v, %v; want %v", has, err, want)
+		}
+		// The table is not another one when the rules are made anew, or the notes were gone.
+		if err := l.replace(); err != nil {
+			return err
+		}
+		if has, err := noted(); err != nil || !slices.Equal(has, want) {
+			t.Errorf("after a reload the kernel notes %v, %v; want %v", has, err, want)
+		}
+		return nil
+	})
+}
+
+// solicit asks, as nobody, who is on the link.
+func solicit() error {
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	packet := make([]byte, 40+24)
+	packet[0], packet[5], packet[6], packet[7] = 6<<4, 24, unix.IPPROTO_ICMPV6, 255
+	copy(packet[24:], netip.MustParseAddr("ff02::1:ff00:1").AsSlice())
+	packet[40] = 135
+	copy(packet[48:], Gateway6.AsSlice())
+	to := &unix.SockaddrLinklayer{Ifindex: linkIndex(Interface), Protocol: unix.ETH_P_IPV6<<8&0xff00 | unix.ETH_P_IPV6>>8, Halen: 6}
+	copy(to.Addr[:], gatewayMAC)
+	return unix.Sendto(fd, packet, 0, to)
 }
 
 // becomeNobody takes a pod's addresses of IPv4 away, and leaves it a way out.
