@@ -47,10 +47,10 @@ func (b *build) startPlan() ([]steps.Step, error) {
 	if err != nil || !b.rec.Changing {
 		return plan, err
 	}
-	if b.rec.wired() {
-		plan = append(plan, b.rt.bandwidthStep(b.rec, b.rec), b.rt.changePolicyStep(b.rec, b.rec))
+	if b.rec.State != Stopped && len(b.rec.Spec.Ports) > 0 {
+		plan = append(plan, b.claimStep(false))
 	}
-	return append(plan, b.rt.namesStep(b.rec, b.rec), b.rt.settledStep(b.rec)), nil
+	return append(plan, b.rt.finishPlan(b.rec)...), nil
 }
 
 // runPlan is startPlan for a pod that is as its record says, as far as it is.

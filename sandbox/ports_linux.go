@@ -282,11 +282,12 @@ func (s *Sandbox) Publish(ctx context.Context, ports ...netns.Port) error {
 		}
 		var more []netns.Port
 		for _, p := range ports {
-			if p = p.WithDefaults(); p.HostPort == 0 || !slices.Contains(rec.Spec.Ports, p) {
+			// One on record that is open was not chosen, for somebody was killed before.
+			if p = p.WithDefaults(); !slices.Contains(rec.Spec.Ports, p) {
 				more = append(more, p)
 			}
 		}
-		if len(more) == 0 {
+		if len(more) == 0 && !rec.Changing {
 			return nil
 		}
 		next := *rec
@@ -302,33 +303,45 @@ func (s *Sandbox) Publish(ctx context.Context, ports ...netns.Port) error {
 	})
 }
 
-// publishPlan leads from one record of a pod to the next, which publishes more.
+// publishPlan leads from one record of a pod to the next, which publishes more. It ends what
+// somebody else had begun to change.
 func (rt *Runtime) publishPlan(rec, next *record) []steps.Step {
-	dir, old := rt.podDir(rec.ID), len(rec.Spec.Ports)
-	more := func() []netns.Port { return next.Spec.Ports[old:] } // the step "ports" chooses some
+	dir, from := rt.podDir(rec.ID), len(rec.Spec.Ports)
+	if rec.Changing { // who knows what of them was taken, and is in the rules
+		from = 0
+	}
+	more := func() []netns.Port { // the step "ports" chooses some
+		return slices.DeleteFunc(slices.Clone(next.Spec.Ports[from:]), func(p netns.Port) bool { return slices.Contains(rec.Spec.Ports, p) })
+	}
 	plan := []steps.Step{{
 		Name: "record",
 		Text: "record the ports",
 		Back: "record them no more",
-		Do:   func(context.Context) error { return next.write(dir) },
+		Do: func(context.Context) error {
+			next.Changing = true
+			return next.write(dir)
+		},
 		Undo: func(context.Context) error { return rec.write(dir) },
 	}, {
 		Name: "ports",
-		Text: "take " + portList(more()),
+		Text: "take " + portList(next.Spec.Ports[from:]),
 		Back: "give them back",
-		Do:   func(ctx context.Context) error { return rt.takePorts(ctx, next, old) },
+		Do:   func(ctx context.Context) error { return rt.takePorts(ctx, next, from) },
 		Undo: func(ctx context.Context) error { return rt.claims.Release(ctx, rec.ID, more()) },
 	}}
-	if !netns.Connected(rec.link()) {
-		return plan
+	if netns.Connected(rec.link()) {
+		plan = append(plan, steps.Step{
+			Name: "publish",
+			Text: "publish " + portList(next.Spec.Ports[from:]) + "; forget connections that go elsewhere",
+			Back: "publish them no more",
+			Do:   func(ctx context.Context) error { return rt.publish(ctx, next, next.Spec.Ports[from:]) },
+			Undo: func(ctx context.Context) error { return rt.unpublish(ctx, next, more(), nil) },
+		})
 	}
-	return append(plan, steps.Step{
-		Name: "publish",
-		Text: "publish " + portList(more()) + "; forget connections that go elsewhere",
-		Back: "publish them no more",
-		Do:   func(ctx context.Context) error { return rt.publish(ctx, next, more()) },
-		Undo: func(ctx context.Context) error { return rt.unpublish(ctx, next, more(), nil) },
-	})
+	if rec.Changing {
+		return append(plan, rt.finishPlan(next)...)
+	}
+	return append(plan, rt.settledStep(next))
 }
 
 // Unpublish ends that the pod publishes ports, each as it was published: ErrNoPort if it
@@ -355,6 +368,14 @@ func (s *Sandbox) Unpublish(ctx context.Context, ports ...netns.Port) error {
 			return nil
 		}
 		plan := []steps.Step{{
+			Name: "mark",
+			Text: "record that the ports change",
+			Do: func(context.Context) error {
+				mark := *rec
+				mark.Changing = true
+				return mark.write(s.rt.podDir(rec.ID))
+			},
+		}, {
 			Name: "unpublish",
 			Text: "publish " + portList(less) + " no more, give them back",
 			Do: func(ctx context.Context) error {

@@ -125,6 +125,77 @@ func TestPortOfUDPMovesOn(t *testing.T) {
 	check("a", "after a removal")
 }
 
+// Whoever publishes or unpublishes ports and is killed leaves what is ended by publishing
+// them again, or, if it was begun, by starting the pod.
+func TestPublishOfTheDead(t *testing.T) {
+	rt, _ := newRuntime(t, nil)
+	for _, tt := range []struct {
+		verb  string
+		spec  Spec
+		ports []netns.Port
+	}{
+		{"publish", Spec{Name: "p"}, []netns.Port{trialPort, {Port: 91}}},
+		{"unpublish", trialSpec, trialSpec.Ports[:2]},
+	} {
+		for n := 1; ; n++ {
+			s := create(t, rt, tt.spec)
+			out, err := child(rt.root, tt.verb, "p", n).CombinedOutput()
+			if err != nil && exitSignal(err) != unix.SIGKILL {
+				t.Fatalf("%v: %s", err, out)
+			}
+			last := err == nil
+			if n%2 == 0 || len(info(t, s).Ports) == len(tt.spec.Ports) {
+				err = s.Publish(bg, tt.ports...)
+			} else {
+				err = s.Start(bg)
+			}
+			if err != nil {
+				t.Error(err)
+			}
+			allReached(t, s, fmt.Sprintf("%s killed before step %d", tt.verb, n))
+			if rec, err := readRecord(rt.podDir(s.ID())); err != nil || rec.Changing {
+				t.Errorf("%s killed before step %d: not settled, %v", tt.verb, n, err)
+			}
+			if err := s.Remove(bg); err != nil {
+				t.Fatal(err)
+			}
+			if last {
+				if n < 4 {
+					t.Errorf("%s killed before %d steps only", tt.verb, n-1)
+				}
+				break
+			}
+		}
+	}
+}
+
+// allReached holds that the host reaches all ports of TCP that a pod has on record.
+func allReached(t *testing.T, s *Sandbox, when string) {
+	t.Helper()
+	listening := make(map[uint16]bool)
+	for _, p := range info(t, s).Ports {
+		if p.Protocol != netns.TCP {
+			continue
+		}
+		if !listening[p.Port] {
+			listening[p.Port] = true
+			inPod(t, s, func() error {
+				l, err := net.Listen("tcp", fmt.Sprint(":", p.Port))
+				if err == nil {
+					t.Cleanup(func() { l.Close() })
+				}
+				return err
+			})
+		}
+		c, err := net.DialTimeout("tcp", fmt.Sprint("127.0.0.1:", p.HostPort), 5*time.Second)
+		if err != nil {
+			t.Errorf("%s: port %s: %v", when, p, err)
+			continue
+		}
+		c.Close()
+	}
+}
+
 // Of many that want one port one gets it, and the others are told who.
 func TestPortsAtOnce(t *testing.T) {
 	rt, before := newRuntime(t, nil)

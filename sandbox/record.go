@@ -42,8 +42,8 @@ type record struct {
 	State   State     `json:"state"`
 	Error   string    `json:"error,omitempty"` // of state broken
 	Spec    Spec      `json:"spec"`
-	// Changing says that somebody has begun to change the pod to what is on record, and
-	// has not ended: what is true of it may be what was before.
+	// Changing says that somebody has begun to change the pod to what is on record, or its
+	// ports, and has not ended: what is true of it may be what was before.
 	Changing bool `json:"changing,omitempty"`
 	// StateDir is the directory for what is kept on a disk.
 	StateDir string `json:"stateDir,omitempty"`

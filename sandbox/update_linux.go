@@ -117,6 +117,16 @@ func (rt *Runtime) updatePlan(rec, next *record, c Change) []steps.Step {
 	return append(plan, rt.settledStep(next))
 }
 
+// finishPlan makes true what is on record of a pod that somebody has begun to change. The
+// rules are made anew, with the ports that the pod has taken.
+func (rt *Runtime) finishPlan(rec *record) []steps.Step {
+	var plan []steps.Step
+	if rec.wired() {
+		plan = append(plan, rt.bandwidthStep(rec, rec), rt.changePolicyStep(rec, rec))
+	}
+	return append(plan, rt.namesStep(rec, rec), rt.settledStep(rec))
+}
+
 // settledStep says that what is on record is true.
 func (rt *Runtime) settledStep(rec *record) steps.Step {
 	return steps.Step{
