@@ -4,7 +4,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"strings"
 
@@ -56,7 +55,7 @@ semaphores and shared memory, for programs and containers that come and go.`,
 		SilenceUsage:  true,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return fmt.Errorf("no command %q: podbox --help lists those there are", args[0])
+				return misuse.Unknown(cmd, args[0])
 			}
 			return cmd.Help()
 		},

@@ -59,7 +59,7 @@ those that do not.`,
 				for _, r := range rows {
 					fmt.Fprintln(w, r.Name)
 				}
-			default:
+			case len(rows) > 0 || lerr == nil: // no titles above an error alone
 				err = printContainers(cmd, rows, out.Form == "wide")
 			}
 			return errors.Join(err, lerr)
@@ -117,8 +117,8 @@ func printContainers(cmd *cobra.Command, list []containerRow, wide bool) error {
 	var rows [][]string
 	for _, r := range list {
 		command := strings.Join(r.Spec.Process.Args, " ")
-		if len(command) > 40 && !wide {
-			command = command[:37] + "..."
+		if letters := []rune(command); len(letters) > 40 && !wide {
+			command = string(letters[:37]) + "..."
 		}
 		row := []string{r.Name, r.ID[:12], r.PodName, stateText(r.Status), command, units.HumanDuration(time.Since(r.Created)) + " ago", fmt.Sprint(r.Restarts)}
 		if wide {

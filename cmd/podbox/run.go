@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/podbox/podbox/cmd/internal/fdtable"
+	"github.com/podbox/podbox/cmd/internal/misuse"
 	"github.com/podbox/podbox/launcher"
 	"github.com/podbox/podbox/sandbox"
 	"github.com/podbox/podbox/supervisor"
@@ -80,7 +81,7 @@ func dashHint(verb string) func(*cobra.Command, error) error {
 		if errors.As(err, &unknown) {
 			return fmt.Errorf("%s: %w (put -- before the command)", verb, err)
 		}
-		return fmt.Errorf("%s: %w", verb, err)
+		return fmt.Errorf("%s: %w", verb, misuse.FlagError(err))
 	}
 }
 

@@ -5,7 +5,6 @@ package kubecli
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -65,7 +64,7 @@ func (a *app) command() *cobra.Command {
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return fmt.Errorf("no command %q: podbox --help lists those there are", args[0])
+				return misuse.Unknown(cmd, args[0])
 			}
 			return cmd.Help()
 		},

@@ -3,12 +3,12 @@ package kubecli
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/podbox/podbox/cmd/internal/exit"
+	"github.com/podbox/podbox/cmd/internal/misuse"
 	"github.com/podbox/podbox/image"
 )
 
@@ -27,7 +27,7 @@ Its ID, or the beginning of that, names it too.`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return fmt.Errorf("no command %q of image: podbox image --help lists those there are", args[0])
+				return misuse.Unknown(cmd, args[0])
 			}
 			return cmd.Help()
 		},

@@ -2,10 +2,13 @@
 package misuse
 
 import (
+	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // An Error is about the words of a command line.
@@ -41,11 +44,43 @@ func Explain(cmd *cobra.Command) {
 		}
 	}
 	if !cmd.HasParent() {
-		cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return &Error{cmd.CommandPath(), err} })
+		cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return &Error{cmd.CommandPath(), FlagError(err)} })
 	}
 	for _, c := range cmd.Commands() {
 		Explain(c)
 	}
+}
+
+// FlagError returns what a user can make something of, where pflag tells which function of
+// Go did not like a value.
+func FlagError(err error) error {
+	var wrong *pflag.InvalidValueError
+	if !errors.As(err, &wrong) || !errors.As(err, new(*strconv.NumError)) {
+		return err
+	}
+	f := wrong.GetFlag()
+	want := "a whole number"
+	if name, _ := pflag.UnquoteUsage(f); name != "number" && name != f.Value.Type() {
+		want += " of " + name
+	}
+	if f.Value.Type() == "bool" {
+		want = "true or false"
+	}
+	return fmt.Errorf("--%s %q: want %s", f.Name, wrong.GetValue(), want)
+}
+
+// Unknown says that a command has none of the given name below it, and which may have been
+// meant.
+func Unknown(cmd *cobra.Command, word string) error {
+	of := ""
+	if cmd.HasParent() {
+		of = " of " + cmd.Name()
+	}
+	cmd.SuggestionsMinimumDistance = 2 // letters that are wrong, missing, or too many
+	if like := cmd.SuggestionsFor(word); len(like) > 0 {
+		return fmt.Errorf("no command %q%s: did you mean %s?", word, of, strings.Join(like, " or "))
+	}
+	return fmt.Errorf("no command %q%s: %s --help lists those there are", word, of, cmd.CommandPath())
 }
 
 // A line is what a usage line says of arguments.

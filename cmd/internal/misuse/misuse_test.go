@@ -60,3 +60,45 @@ func TestExplainFlags(t *testing.T) {
 		}
 	}
 }
+
+func TestFlagValues(t *testing.T) {
+	root := &cobra.Command{Use: "podbox", SilenceErrors: true, SilenceUsage: true}
+	v := &cobra.Command{Use: "v", Run: func(*cobra.Command, []string) {}}
+	v.Flags().IntP("time", "t", 1, "grace period in `seconds`")
+	v.Flags().Int("score", 0, "a `number` from 1 to 3")
+	v.Flags().Uint("count", 0, "how many")
+	v.Flags().Bool("all", false, "all of them")
+	root.AddCommand(v)
+	Explain(root)
+	for args, want := range map[string]string{
+		"v -t ten":     `v: --time "ten": want a whole number of seconds`,
+		"v --score 1.": `v: --score "1.": want a whole number`,
+		"v --count=-1": `v: --count "-1": want a whole number`,
+		"v --all=all":  `v: --all "all": want true or false`,
+	} {
+		root.SetArgs(strings.Fields(args))
+		if err := root.Execute(); err == nil || err.Error() != want {
+			t.Errorf("%s: %v, want %s", args, err, want)
+		}
+	}
+}
+
+func TestUnknown(t *testing.T) {
+	root, image := &cobra.Command{Use: "podbox"}, &cobra.Command{Use: "image"}
+	root.AddCommand(image)
+	for _, name := range []string{"pull", "prune"} {
+		image.AddCommand(&cobra.Command{Use: name, Run: func(*cobra.Command, []string) {}})
+	}
+	for word, want := range map[string]string{
+		"pul":   `no command "pul" of image: did you mean pull?`,
+		"p":     `no command "p" of image: did you mean pull or prune?`,
+		"build": `no command "build" of image: podbox image --help lists those there are`,
+	} {
+		if got := Unknown(image, word).Error(); got != want {
+			t.Errorf("%s: %s, want %s", word, got, want)
+		}
+	}
+	if got := Unknown(root, "imagee").Error(); got != `no command "imagee": did you mean image?` {
+		t.Error(got)
+	}
+}
