@@ -19,7 +19,11 @@ import (
 // Use keeps an image from being removed as long as there is something at the path
 // owner. user, an ID, tells it from other uses of the image. The image of a container is
 // in use from before its files are mounted until its directory is removed: that ends
-// with everything else of the container, whatever ends it. ErrNotFound.
+// with everything else of the container, whatever ends it. The owner must be there already.
+// ErrNotFound.
+//
+// Nobody tells the store that a use has ended. So that what is noted of them does not grow
+// for ever, one use of some sixteen forgets those of the image that have, and ForgetUses all.
 func (s *Store) Use(ctx context.Context, img *Image, user, owner string) error {
 	if !names.IsID(user) || !filepath.IsAbs(owner) {
 		return fmt.Errorf("use of image by %q at %q: %w: want an ID and an absolute path", user, owner, ErrInvalid)
@@ -38,6 +42,9 @@ func (s *Store) Use(ctx context.Context, img *Image, user, owner string) error {
 	}
 	link := s.path(usesDir, id, user)
 	err = os.Symlink(owner, link)
+	if err == nil && user[0] == '0' {
+		_, err = s.users(id)
+	}
 	if !errors.Is(err, fs.ErrExist) {
 		return err
 	}
@@ -47,8 +54,33 @@ func (s *Store) Use(ctx context.Context, img *Image, user, owner string) error {
 	return fmt.Errorf("use of image by %s: %w", user, err)
 }
 
+// ForgetUses forgets the uses of images that have ended.
+func (s *Store) ForgetUses(ctx context.Context) error {
+	lock, err := s.lock(ctx, flock.Exclusive)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // there is no store
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(s.forgetUses(), lock.Close())
+}
+
+// forgetUses is ForgetUses in a locked store.
+func (s *Store) forgetUses() error {
+	var errs []error
+	for _, path := range s.list(usesDir) {
+		owners, err := s.users(filepath.Base(path))
+		if err == nil && len(owners) == 0 {
+			err = os.Remove(path)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
 // users returns the paths whose presence says that an image is in use, and forgets those
-// that are gone. The store is locked.
+// that are gone. The store is locked, but others may do the same at the same time.
 func (s *Store) users(id string) ([]string, error) {
 	dir := s.path(usesDir, id)
 	entries, err := os.ReadDir(dir)
@@ -62,21 +94,17 @@ func (s *Store) users(id string) ([]string, error) {
 	for _, e := range entries {
 		link := filepath.Join(dir, e.Name())
 		owner, err := os.Readlink(link)
-		if err != nil {
+		if err == nil {
+			_, err = os.Lstat(owner)
+			if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+				err = os.Remove(link)
+			} else if err == nil {
+				owners = append(owners, owner)
+			}
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
-		_, err = os.Lstat(owner)
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
-			err = os.Remove(link)
-		} else if err == nil {
-			owners = append(owners, owner)
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
-	if len(owners) == 0 {
-		_ = os.Remove(dir)
 	}
 	return owners, nil
 }
@@ -142,6 +170,9 @@ func (s *Store) forget(done *Removed, img *Image) (remove []func() error, err er
 	}
 	if len(users) > 0 {
 		return nil, fmt.Errorf("remove image %.12s: %w by %s", id, ErrInUse, strings.Join(users, ", "))
+	}
+	if err := os.Remove(s.path(usesDir, id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
 	}
 	if err := s.changeNames(func(names map[string]string) {
 		for _, n := range img.Names {
@@ -240,10 +271,7 @@ func (s *Store) Prune(ctx context.Context, unused bool) (Removed, error) {
 	}
 	f, err := s.forgetLayers(&done, chains)
 	remove, errs = append(remove, f...), append(errs, err)
-	for _, path := range s.list(usesDir) {
-		_, err := s.users(filepath.Base(path))
-		errs = append(errs, err)
-	}
+	errs = append(errs, s.forgetUses())
 	lock.Close()
 	errs = append(errs, all(remove))
 	done.Left, err = s.Sweep()

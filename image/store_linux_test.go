@@ -2,6 +2,7 @@ package image
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -312,6 +313,59 @@ func TestUse(t *testing.T) {
 		if !errors.Is(err, ErrInvalid) {
 			t.Errorf("%v, want ErrInvalid", err)
 		}
+	}
+}
+
+// What is noted of uses does not grow with all containers that there ever were.
+func TestUsesAreForgotten(t *testing.T) {
+	s := newStore(t)
+	if err := s.ForgetUses(bg); err != nil {
+		t.Errorf("without a store: %v", err)
+	}
+	img := put(t, s, "a", []string{"a"}, 1)
+	dir := t.TempDir()
+	use := func(n int) string {
+		user := fmt.Sprintf("%x", sha256.Sum256([]byte{byte(n), byte(n >> 8)}))
+		owner := filepath.Join(dir, user)
+		if err := os.Mkdir(owner, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Use(bg, img, user, owner); err != nil {
+			t.Fatal(err)
+		}
+		return owner
+	}
+	links := func() int {
+		return len(s.list(filepath.Join(usesDir, strings.TrimPrefix(img.ID, "sha256:"))))
+	}
+	kept := use(0)
+	most := 0
+	for n := range 1000 {
+		if err := os.Remove(use(n + 1)); err != nil {
+			t.Fatal(err)
+		}
+		most = max(most, links())
+	}
+	if most > 200 {
+		t.Errorf("%d uses are noted, of which one has not ended", most)
+	}
+	if err := s.ForgetUses(bg); err != nil {
+		t.Fatal(err)
+	}
+	if n := links(); n != 1 {
+		t.Errorf("%d uses are noted, want 1", n)
+	}
+	if _, err := s.Remove(bg, "a", RemoveOptions{}); !errors.Is(err, ErrInUse) || !strings.Contains(err.Error(), kept) {
+		t.Errorf("%v, want ErrInUse that names %s", err, kept)
+	}
+	if err := os.Remove(kept); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.ForgetUses(bg); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.list(usesDir); len(got) > 0 {
+		t.Errorf("left: %q", got)
 	}
 }
 

@@ -43,6 +43,7 @@ Pods in any other state are left alone.`,
 				if n, err = store.Sweep(); n > 0 {
 					done = append(done, fmt.Sprintf("%d unfinished in the image store", n))
 				}
+				err = errors.Join(err, store.ForgetUses(ctx))
 			}
 			for _, line := range done {
 				fmt.Fprintln(cmd.OutOrStdout(), line)
