@@ -249,7 +249,14 @@ func (b *build) wireStep() steps.Step {
 				return netns.Connect(ns, link, b.rec.Address, netns.HostMTU())
 			})
 		},
-		Undo: b.noted(func(context.Context) error { return b.rt.disconnect(b.rec) }),
+		Undo: b.noted(func(ctx context.Context) error {
+			if !b.rec.publishes() {
+				return b.rt.disconnect(b.rec)
+			}
+			// As soon as there was a link, others who made the rules anew have put its ports into
+			// them.
+			return b.rt.unpublishLast(ctx, b.rec)
+		}),
 	}
 }
 

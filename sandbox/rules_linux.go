@@ -144,6 +144,11 @@ func (rt *Runtime) replaceRules(ctx context.Context) error {
 				pub.Ports = append(pub.Ports, p)
 			}
 		}
+		if len(pub.Ports) == 0 {
+			// Somebody takes the last one away at this moment, and has only the record left to
+			// write: what the rules had of the pod, nobody would take out of them any more.
+			continue
+		}
 		pods, links = append(pods, pub), append(links, rec.link())
 	}
 	// Which links forward for us is on record before they do, and they are guarded.
