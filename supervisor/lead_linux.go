@@ -248,7 +248,8 @@ func (s *server) beginAnew(r *lifeRecord) error {
 		}
 		old.remember()
 		fresh := &record{Version: old.Version, ID: old.ID, Spec: old.Spec, Created: old.Created, State: Created, Background: true, Last: old.Last}
-		if err := c.write(fresh); err != nil {
+		// It may have been removed meanwhile, as any may be.
+		if err := c.write(fresh); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
