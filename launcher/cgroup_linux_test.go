@@ -36,7 +36,7 @@ func TestCgroupView(t *testing.T) {
 	memory, pids := int64(64<<20), int64(20)
 	s := container(t, root, `cut -d: -f3 /proc/self/cgroup | sort -u; cat $(find /sys/fs/cgroup -name memory.max -o -name memory.limit_in_bytes) $(find /sys/fs/cgroup -name pids.max)
 find /sys/fs/cgroup -name cgroup.procs | while read f; do [ $(dirname $f) = /sys/fs/cgroup ] || [ $(dirname $(dirname $f)) = /sys/fs/cgroup ] || echo other $f; done
-find /sys/fs/cgroup -name cgroup.procs -maxdepth 2 | head -1 | xargs cat | grep -c '^1$'; for d in /sys/fs/cgroup /sys/fs/cgroup/*/; do mkdir $d/x 2>&1; done | grep -v 'Read-only'; true`)
+find /sys/fs/cgroup -name cgroup.procs -maxdepth 2 | head -1 | xargs cat | grep -c '^1$'; for d in /sys/fs/cgroup /sys/fs/cgroup/*/; do [ ! -d $d ] || mkdir $d/x 2>&1; done | grep -v 'Read-only'; true`)
 	SetCgroup(s, pod.Cgroup()+"/view", &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: &memory}, Pids: &specs.LinuxPids{Limit: &pids}})
 	if got, _ := output(t, pod, s, nil); got != "/\n67108864\n20\n1\n" {
 		t.Errorf("got %q", got)
