@@ -19,7 +19,7 @@ import (
 // kernel may lose it. With an empty dir the mount is read-only. Devices in it are dead.
 //
 // Where idMap, a user namespace, is not nil, owners are those of it: what is user 0's in
-// the image is that of user 0 there. It needs Linux 6.15.
+// the image is that of user 0 there. It needs Linux 5.19, or ErrNotSupported.
 //
 // The image must be in use (see Use), or its layers may go. ErrCorrupt if they are not
 // there.

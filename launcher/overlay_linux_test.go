@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/podbox/podbox/image/overlay"
+	"github.com/podbox/podbox/internal/testenv"
 	"github.com/podbox/podbox/sandbox"
 )
 
@@ -63,6 +64,12 @@ func TestMadeRoot(t *testing.T) {
 				if err := os.Chmod(top+"/etc/dead", 0o666); err != nil {
 					t.Fatal(err)
 				}
+			}
+			if tt.name == "user namespace" && testenv.Before(t, 5, 19) {
+				if _, err := Launch(bg, pod, spec, Options{Root: makeRoot}); !errors.Is(err, ErrNotSupported) {
+					t.Errorf("got %v, want ErrNotSupported", err)
+				}
+				return
 			}
 			got, status := outputOf(t, pod, spec, Options{Root: func(userns *os.File) (*os.File, error) {
 				if (userns != nil) != (tt.name == "user namespace") {

@@ -1,6 +1,7 @@
 package launcher
 
 import (
+	"errors"
 	"os"
 	"strings"
 	"testing"
@@ -8,6 +9,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/podbox/podbox/internal/testenv"
 	"github.com/podbox/podbox/sandbox"
 )
 
@@ -131,8 +133,18 @@ func TestMappedMount(t *testing.T) {
 	pod := newPod(t, sandbox.Spec{})
 	root := newRootfs(t)
 	src := t.TempDir()
-	hostMount(t, src)
-	hostMount(t, src+"/below")
+	attach := hostMount
+	if testenv.Before(t, 6, 3) { // where none is made of a tmpfs
+		attach = func(t testing.TB, dir string) {
+			err := errors.Join(os.MkdirAll(dir, 0o755), unix.Mount(t.TempDir(), dir, "", unix.MS_BIND, ""))
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
+		}
+	}
+	attach(t, src)
+	attach(t, src+"/below")
 	write(t, src+"/file", "", 0o644)
 	write(t, src+"/below/file", "", 0o644)
 	for _, name := range []string{src + "/file", src + "/below/file"} {
@@ -155,6 +167,12 @@ func TestMappedMount(t *testing.T) {
 		if got, _ := output(t, pod, s, nil); got != tt.want {
 			t.Errorf("%s: got %q, want %q", tt.options, got, tt.want)
 		}
+	}
+	// Not all filesystems know of it.
+	s := container(t, root, "true")
+	s.Mounts = append(s.Mounts, specs.Mount{Type: "bind", Source: "/proc/sys", Destination: "/m", Options: []string{"bind"}, UIDMappings: uids, GIDMappings: gids})
+	if _, err := Start(bg, pod, s, IO{}); !errors.Is(err, ErrNotSupported) || !strings.Contains(err.Error(), "mount /m: map IDs: not supported yet by the filesystem of /proc/sys") {
+		t.Errorf("of proc: %v", err)
 	}
 	for want, m := range map[string]specs.Mount{
 		"mounts[6] /m: uidMappings":                                   {Options: []string{"bind"}, UIDMappings: uids},

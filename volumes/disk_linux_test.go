@@ -5,7 +5,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -193,13 +192,7 @@ func TestNewTmpfs(t *testing.T) {
 // A kernel that can keep a tmpfs out of swap is told to.
 func TestNoSwap(t *testing.T) {
 	testenv.NeedRoot(t)
-	var u unix.Utsname
-	ok(t, unix.Uname(&u))
-	major, rest, _ := strings.Cut(unix.ByteSliceToString(u.Release[:]), ".")
-	minor, _, _ := strings.Cut(rest, ".")
-	a, _ := strconv.Atoi(major)
-	b, _ := strconv.Atoi(minor)
-	if a < 6 || a == 6 && b < 4 {
+	if testenv.Before(t, 6, 4) {
 		t.Skip("Linux before 6.4")
 	}
 	f := must[*os.File](t)(Volume{Name: "v", Memory: &Memory{}}.NewTmpfs("volumes-noswap"))

@@ -3,7 +3,7 @@
 // and ends with its descriptor unless it is attached somewhere: a crash leaves nothing
 // but what is in its directories.
 //
-// It needs root, and Linux 5.12; an ID-mapped one Linux 6.15.
+// It needs root, and Linux 5.12; an ID-mapped one Linux 5.19.
 package overlay
 
 import "os"

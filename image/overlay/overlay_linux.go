@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -30,11 +32,25 @@ func newMount(o Options) (*os.File, error) {
 		// An overlay has two parts at least.
 		return single(o)
 	}
+	m, err := detached(o)
+	if o.IDMap == nil || !errors.Is(err, unix.EINVAL) || errors.Is(err, fault.ErrNotSupported) {
+		return m, err
+	}
+	m, err = attached(o)
+	if errors.Is(err, unix.EINVAL) && !errors.Is(err, fault.ErrNotSupported) {
+		err = fmt.Errorf("of ID-mapped mounts: %w by this kernel: %w", fault.ErrNotSupported, err)
+	}
+	return m, err
+}
+
+// detached makes an overlay of what is attached in the caller's mount namespace, or, if it is
+// ID-mapped, nowhere: that needs Linux 6.15.
+func detached(o Options) (*os.File, error) {
 	var b builder
 	defer b.close()
 	var lower []string
-	for i := len(o.Lower) - 1; i >= 0; i-- { // the highest first, as the kernel has it
-		path, err := b.lower(o.Lower[i], o.IDMap)
+	for _, dir := range slices.Backward(o.Lower) { // the highest first, as the kernel has it
+		path, err := b.lower(dir, o.IDMap)
 		if err != nil {
 			return nil, err
 		}
@@ -44,6 +60,54 @@ func newMount(o Options) (*os.File, error) {
 	if errors.Is(err, errNoOption) {
 		m, err = short(o, lower)
 	}
+	return m, err
+}
+
+// attached makes an ID-mapped overlay of mounts that are attached in a mount namespace of which
+// nobody knows, and which ends with the thread that makes the overlay there: Linux before 6.15 makes
+// one of no others (clone_private_mount of fs/namespace.c), and from 5.19 on of these.
+func attached(o Options) (m *os.File, err error) {
+	err = nsthread.Do(func() error {
+		if err := nsthread.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
+			return err
+		}
+		if err := mnt.Propagate(unix.MS_PRIVATE); err != nil {
+			return err
+		}
+		dir, err := newNames()
+		if err != nil {
+			return err
+		}
+		defer dir.Close()
+		// Paths of the host go on from the root below it, and find what they should.
+		if err := mnt.Attach(dir, "/"); err != nil {
+			return err
+		}
+		if err := unix.Fchdir(int(dir.Fd())); err != nil {
+			return os.NewSyscallError("fchdir", err)
+		}
+		var b builder
+		defer b.close()
+		names := namesFor(len(o.Lower))
+		for i, path := range slices.Backward(o.Lower) {
+			m, err := b.mapped(path, o.IDMap)
+			if err != nil {
+				return err
+			}
+			name := names[len(o.Lower)-1-i]
+			if err := unix.Mkdir(name, 0o700); err != nil {
+				return &os.PathError{Op: "mkdir", Path: name, Err: err}
+			}
+			if err := mnt.Attach(m, name); err != nil {
+				return err
+			}
+		}
+		m, err = b.mount(o, func(fs int) error { return b.each(fs, names) })
+		if errors.Is(err, errNoOption) {
+			m, err = b.joined(o, names)
+		}
+		return err
+	})
 	return m, err
 }
 
@@ -98,19 +162,24 @@ func (b *builder) lower(path string, idMap *os.File) (string, error) {
 	if idMap == nil {
 		return b.path(path)
 	}
-	m, err := mnt.Clone(path, false)
+	m, err := b.mapped(path, idMap)
 	if err != nil {
 		return "", err
 	}
+	return fmt.Sprintf("/proc/self/fd/%d", m.Fd()), nil
+}
+
+// mapped returns an ID-mapped mount of a directory.
+func (b *builder) mapped(path string, idMap *os.File) (*os.File, error) {
+	m, err := mnt.Clone(path, false)
+	if err != nil {
+		return nil, err
+	}
 	b.files = append(b.files, m)
-	err = mnt.Set(m, false, mnt.Attrs{}, unix.MS_PRIVATE)
-	if err == nil {
-		err = mnt.MapIDs(m, idMap, false)
+	if err := mnt.Set(m, false, mnt.Attrs{}, unix.MS_PRIVATE); err != nil {
+		return nil, err
 	}
-	if errors.Is(err, unix.EINVAL) {
-		err = fmt.Errorf("map IDs: %w by the filesystem of %s: %w", fault.ErrNotSupported, path, err)
-	}
-	return fmt.Sprintf("/proc/self/fd/%d", m.Fd()), err
+	return m, mnt.MapIDs(m, idMap, false)
 }
 
 // takesAnything reports whether overlayfs is mounted in the old way, by one string of
@@ -144,18 +213,6 @@ func (b *builder) each(fs int, lower []string) error {
 
 // mount makes the overlay; lower gives it its lower directories.
 func (b *builder) mount(o Options, lower func(fs int) error) (*os.File, error) {
-	m, err := b.tryMount(o, lower)
-	if o.Volatile && errors.Is(err, unix.EINVAL) {
-		o.Volatile = false // since Linux 5.10
-		return b.tryMount(o, lower)
-	}
-	if o.IDMap != nil && errors.Is(err, unix.EINVAL) {
-		err = fmt.Errorf("of ID-mapped mounts: %w by this kernel: %w", fault.ErrNotSupported, err)
-	}
-	return m, err
-}
-
-func (b *builder) tryMount(o Options, lower func(fs int) error) (*os.File, error) {
 	fs, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
 	if err != nil {
 		return nil, &os.PathError{Op: "fsopen", Path: "overlay", Err: err}
@@ -227,19 +284,54 @@ func shortNames() (list []string) {
 // maxShort is how many names of one byte, with colons between them, are short enough.
 const maxShort = maxString / 2
 
-// short makes an overlay where all lower directories have to be told in one string: by
-// links to them with names of one byte, in a filesystem that nobody sees, which is the
-// working directory of a thread meanwhile.
-func short(o Options, lower []string) (m *os.File, err error) {
-	if len(lower) > maxShort {
-		return nil, fmt.Errorf("%w by this kernel: want at most %d", fault.ErrNotSupported, maxShort)
+// namesFor returns short names for directories, or, if those are too many for that, others.
+func namesFor(n int) []string {
+	if n <= maxShort {
+		return shortNames()[:n]
 	}
-	links, err := mnt.New("tmpfs", unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOSUID, mnt.Option{Key: "size", Value: "1m"})
+	list := make([]string, n)
+	for i := range list {
+		list[i] = strconv.Itoa(i)
+	}
+	return list
+}
+
+// newNames makes a filesystem for names, which nobody sees.
+func newNames() (*os.File, error) {
+	return mnt.New("tmpfs", unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOSUID, mnt.Option{Key: "size", Value: "1m"})
+}
+
+// fewEnough refuses more directories than can be told in one string.
+func fewEnough(lower []string) error {
+	if len(lower) > maxShort {
+		return fmt.Errorf("%w by this kernel: want at most %d", fault.ErrNotSupported, maxShort)
+	}
+	return nil
+}
+
+// joined makes an overlay where all lower directories have to be told in one string, by names of
+// one byte in the working directory.
+func (b *builder) joined(o Options, names []string) (*os.File, error) {
+	if err := fewEnough(names); err != nil {
+		return nil, err
+	}
+	return b.mount(o, func(fs int) error {
+		return os.NewSyscallError("fsconfig lowerdir", unix.FsconfigSetString(fs, "lowerdir", strings.Join(names, ":")))
+	})
+}
+
+// short makes an overlay as joined does, by links to the lower directories in a filesystem
+// that is the working directory of a thread meanwhile.
+func short(o Options, lower []string) (m *os.File, err error) {
+	if err := fewEnough(lower); err != nil {
+		return nil, err
+	}
+	links, err := newNames()
 	if err != nil {
 		return nil, err
 	}
 	defer links.Close()
-	names := shortNames()
+	names := namesFor(len(lower))
 	for i, path := range lower {
 		// A descriptor has another thread's name in /proc/self, but not another number.
 		if err := unix.Symlinkat(path, int(links.Fd()), names[i]); err != nil {
@@ -255,9 +347,7 @@ func short(o Options, lower []string) (m *os.File, err error) {
 		}
 		var b builder
 		defer b.close()
-		m, err = b.mount(o, func(fs int) error {
-			return os.NewSyscallError("fsconfig lowerdir", unix.FsconfigSetString(fs, "lowerdir", strings.Join(names[:len(lower)], ":")))
-		})
+		m, err = b.joined(o, names)
 		return err
 	})
 	return m, err

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -118,6 +120,59 @@ func TestShort(t *testing.T) {
 	}
 }
 
+// userNamespace returns a user namespace in which user 0 is 100000 of the host.
+func userNamespace(t testing.TB) *os.File {
+	t.Helper()
+	testenv.NeedRoot(t)
+	ids := []syscall.SysProcIDMap{{HostID: 100000, Size: 65536}}
+	p := exec.Command("sleep", "1000")
+	p.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWUSER, UidMappings: ids, GidMappings: ids}
+	if err := p.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer p.Wait()
+	defer p.Process.Kill()
+	f, err := os.Open(fmt.Sprintf("/proc/%d/ns/user", p.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return f
+}
+
+// The owners of files are those of a user namespace, on whatever kernel can do that.
+func TestIDMap(t *testing.T) {
+	userns, dirs := userNamespace(t), layers(t, maxShort+1)
+	for name, make := range map[string]func(Options) (*os.File, error){"new": New, "attached": attached} {
+		for _, n := range []int{2, maxShort, maxShort + 1} {
+			for _, write := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s %d %t", name, n, write), func(t *testing.T) {
+					o := Options{Lower: dirs[:n], IDMap: userns}
+					if write {
+						o = writable(t, o)
+					}
+					m, err := make(o)
+					switch {
+					case testenv.Before(t, 5, 19), n > maxShort && testenv.Before(t, 6, 7):
+						if err == nil || name == "new" && !errors.Is(err, fault.ErrNotSupported) {
+							t.Errorf("got %v, want ErrNotSupported", err)
+						}
+						return
+					case err != nil:
+						t.Fatal(err)
+					}
+					defer m.Close()
+					mounted(t, m, n)
+					var st unix.Stat_t
+					if err := unix.Fstatat(int(m.Fd()), "all", &st, 0); err != nil || st.Uid != 100000 || st.Gid != 100000 {
+						t.Errorf("the owner is %d:%d, %v; want 100000 twice", st.Uid, st.Gid, err)
+					}
+				})
+			}
+		}
+	}
+}
+
 // Paths may be longer than the kernel takes strings to be.
 func TestLongPaths(t *testing.T) {
 	dirs := layers(t, 1)
@@ -136,6 +191,17 @@ func TestLongPaths(t *testing.T) {
 	defer m.Close()
 	if got := read(t, m, "all"); got != "0" {
 		t.Errorf("read %q", got)
+	}
+	if o.IDMap = userNamespace(t); testenv.Before(t, 5, 19) {
+		return
+	}
+	mapped, err := attached(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mapped.Close()
+	if got := read(t, mapped, "all"); got != "0" {
+		t.Errorf("read %q of an ID-mapped overlay", got)
 	}
 }
 

@@ -4,10 +4,13 @@
 package mnt
 
 import (
+	"errors"
 	"fmt"
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/podbox/podbox/internal/fault"
 )
 
 // An Option is a parameter of a filesystem; an option without a value is a flag.
@@ -128,13 +131,18 @@ func Set(m *os.File, recursive bool, a Attrs, propagation uint64) error {
 }
 
 // MapIDs has a detached mount show the owners of files as the user namespace has
-// them: an ID-mapped mount, of Linux 5.12 and not of all filesystems.
+// them: an ID-mapped mount, of Linux 5.12, and not of all filesystems: of a tmpfs since Linux 6.3. The error of one
+// that does not know it matches fault.ErrNotSupported.
 func MapIDs(m, userns *os.File, recursive bool) error {
 	flags := uint(unix.AT_EMPTY_PATH)
 	if recursive {
 		flags |= unix.AT_RECURSIVE
 	}
-	return setattr(int(m.Fd()), "", flags, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(userns.Fd())})
+	err := setattr(int(m.Fd()), "", flags, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(userns.Fd())})
+	if errors.Is(err, unix.EINVAL) {
+		err = fmt.Errorf("map IDs: %w by the filesystem of %s: %w", fault.ErrNotSupported, m.Name(), err)
+	}
+	return err
 }
 
 // Propagate sets the propagation (MS_PRIVATE, MS_SLAVE …) of the whole tree of
