@@ -50,6 +50,7 @@ type options struct {
 	verbose bool
 	accel   string
 	timeout time.Duration // of a machine
+	each    time.Duration // of a package's tests
 }
 
 func run(ctx context.Context, args []string) error {
@@ -62,7 +63,8 @@ func run(ctx context.Context, args []string) error {
 	flags.BoolVar(&o.full, "full", false, "a whole Debian, and its own checks, instead of the packages' tests")
 	flags.BoolVar(&o.verbose, "v", false, "print all that the guest says")
 	flags.StringVar(&o.accel, "accel", "", "kvm or tcg; else what works")
-	flags.DurationVar(&o.timeout, "timeout", time.Hour, "for one machine")
+	flags.DurationVar(&o.timeout, "timeout", 3*time.Hour, "for one machine")
+	flags.DurationVar(&o.each, "each", 20*time.Minute, "for the tests of one package: one that hangs does not cost the others")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}

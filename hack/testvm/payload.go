@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // guestScripts are what a guest runs.
@@ -33,7 +34,7 @@ const skipped = "^(TestTables|TestRebuild|TestFreshBuild|TestSource.*)$"
 //	bin/    podbox, podbox-kube, podtalk; a go that hands out what was built here
 //	guest/  the guest's scripts
 //	src/    the repository
-//	tests   the packages, with the program to run for each, and its flags
+//	tests   the packages, each with the seconds after which it is killed, the program to run, and its flags
 func pack(ctx context.Context, o options, image string) error {
 	dir := strings.TrimSuffix(image, ".ext4")
 	for _, sub := range []string{"bin", "dist", "guest", "src", "test"} {
@@ -101,7 +102,7 @@ func tests(ctx context.Context, o options, dir string) error {
 		if err := goTool(ctx, "test", "-c", "-vet=off", "-trimpath", "-ldflags", "-s -w", "-o", filepath.Join(dir, program), "./"+pkg); err != nil {
 			return err
 		}
-		fmt.Fprintf(&list, "%s /testvm/%s -test.v -test.timeout=%s -test.skip=%s", pkg, program, o.timeout, skipped)
+		fmt.Fprintf(&list, "%s %d /testvm/%s -test.v -test.timeout=%s -test.skip=%s", pkg, int((o.each + time.Minute).Seconds()), program, o.each, skipped)
 		if o.short {
 			list.WriteString(" -test.short")
 		}

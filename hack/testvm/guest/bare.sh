@@ -24,11 +24,11 @@ port=/dev/$(basename "$(dirname "$(grep -lx testvm /sys/class/virtio-ports/*/nam
 [[ -e /dev/ttyS0 ]] && exec </dev/null
 exec >"$port" 2>&1
 echo "testvm: linux $(uname -r), $(nproc) processors, $(awk '/MemTotal/ { print int($2 / 1024) }' /proc/meminfo) MiB"
-while read -r pkg program flags; do
+while read -r pkg seconds program flags; do
 	echo "testvm: begin $pkg"
 	began=$SECONDS
 	# shellcheck disable=SC2086 # flags are several
-	(cd "/testvm/src/$pkg" && exec "$program" $flags)
+	(cd "/testvm/src/$pkg" && exec timeout --signal=KILL "$seconds" "$program" $flags)
 	echo "testvm: end $pkg $? $((SECONDS - began))"
 done </testvm/tests
 echo 'testvm: done'
