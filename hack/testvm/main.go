@@ -3,7 +3,7 @@
 // Testvm runs the privileged tests in virtual machines: on kernels and systems that the
 // machine at hand does not have. Each is Debian, made of its packages, under qemu.
 //
-// usage: testvm [-kernels "6.1 6.12"] [-pkgs "./sandbox ./netns"] [-run REGEXP] [-short] [-full]
+// usage: testvm [-kernels "6.1 6.12"] [-pkgs "./sandbox ./netns"] [-run REGEXP] [-skip REGEXP] [-short] [-full]
 //
 // A bare machine has cgroup v2, a shell for process 1, and nothing else that runs. It is given
 // the test programs of the packages, built here, and runs them one after the other. With
@@ -45,6 +45,7 @@ type options struct {
 	kernels string
 	pkgs    string
 	run     string
+	skip    string
 	short   bool
 	full    bool
 	verbose bool
@@ -59,6 +60,7 @@ func run(ctx context.Context, args []string) error {
 	flags.StringVar(&o.kernels, "kernels", "6.1 6.12", "the kernels: "+strings.Join(kernelNames(), ", "))
 	flags.StringVar(&o.pkgs, "pkgs", "./...", "the packages whose tests are run")
 	flags.StringVar(&o.run, "run", "", "only tests, or checks of a whole Debian, that match")
+	flags.StringVar(&o.skip, "skip", "", "no tests that match")
 	flags.BoolVar(&o.short, "short", false, "as for go test")
 	flags.BoolVar(&o.full, "full", false, "a whole Debian, and its own checks, instead of the packages' tests")
 	flags.BoolVar(&o.verbose, "v", false, "print all that the guest says")
@@ -68,8 +70,10 @@ func run(ctx context.Context, args []string) error {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	if strings.ContainsAny(o.run, " \t\n") {
-		return fmt.Errorf("-run %q: it goes to the guest as one word", o.run)
+	for _, re := range []string{o.run, o.skip} {
+		if strings.ContainsAny(re, " \t\n") {
+			return fmt.Errorf("%q: it goes to the guest as one word", re)
+		}
 	}
 	if flags.NArg() > 0 {
 		return fmt.Errorf("what is %q?", flags.Arg(0))

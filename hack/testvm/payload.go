@@ -28,6 +28,14 @@ var ofSource = []string{"internal", "hack/testvm"}
 // skipped are single tests of that kind: they ask Go or a C compiler.
 const skipped = "^(TestTables|TestRebuild|TestFreshBuild|TestSource.*)$"
 
+// skipped matches all tests that are not run.
+func (o options) skipped() string {
+	if o.skip == "" {
+		return skipped
+	}
+	return skipped + "|" + o.skip
+}
+
 // pack makes an image of the disk with all that a guest is given:
 //
 //	dist/   the package for Debian, if make dist has made it and the machine is a whole one
@@ -102,7 +110,7 @@ func tests(ctx context.Context, o options, dir string) error {
 		if err := goTool(ctx, "test", "-c", "-vet=off", "-trimpath", "-ldflags", "-s -w", "-o", filepath.Join(dir, program), "./"+pkg); err != nil {
 			return err
 		}
-		fmt.Fprintf(&list, "%s %d /testvm/%s -test.v -test.timeout=%s -test.skip=%s", pkg, int((o.each + time.Minute).Seconds()), program, o.each, skipped)
+		fmt.Fprintf(&list, "%s %d /testvm/%s -test.v -test.timeout=%s -test.skip=%s", pkg, int((o.each + time.Minute).Seconds()), program, o.each, o.skipped())
 		if o.short {
 			list.WriteString(" -test.short")
 		}
