@@ -6,7 +6,7 @@
 // usage: testvm [-kernels "6.1 6.12"] [-pkgs "./sandbox ./netns"] [-run REGEXP] [-skip REGEXP] [-short] [-full]
 //
 // A bare machine has cgroup v2, a shell for process 1, and nothing else that runs. It is given
-// the test programs of the packages, built here, and runs them one after the other. With
+// the test programs of the packages, built here, and runs as many at once as it has processors. With
 // -full the machine is one as people have it, with systemd, AppArmor, D-Bus and sshd, and what is
 // run is guest/full.sh.
 //

@@ -24,13 +24,28 @@ port=/dev/$(basename "$(dirname "$(grep -lx testvm /sys/class/virtio-ports/*/nam
 [[ -e /dev/ttyS0 ]] && exec </dev/null
 exec >"$port" 2>&1
 echo "testvm: linux $(uname -r), $(nproc) processors, $(awk '/MemTotal/ { print int($2 / 1024) }' /proc/meminfo) MiB"
-while read -r pkg seconds program flags; do
-	echo "testvm: begin $pkg"
-	began=$SECONDS
-	# shellcheck disable=SC2086 # flags are several
-	(cd "/testvm/src/$pkg" && exec timeout --signal=KILL "$seconds" "$program" $flags)
-	echo "testvm: end $pkg $? $((SECONDS - began))"
+
+# run PACKAGE SECONDS PROGRAM [FLAG...] says what it said when it has ended: of several that run
+# at the same time, one after the other.
+run() {
+	local out status began=$SECONDS
+	out=$(mktemp)
+	(cd "/testvm/src/$1" && exec timeout --signal=KILL "$2" "${@:3}") >"$out" 2>&1 9>&-
+	status=$?
+	flock 9
+	echo "testvm: begin $1"
+	cat "$out"
+	echo
+	echo "testvm: end $1 $status $((SECONDS - began))"
+	flock -u 9
+}
+# One waits much of its time.
+jobs=$(nproc)
+while read -r -a line; do
+	((jobs-- > 0)) || wait -n
+	run "${line[@]}" 9>>/run/turn &
 done </testvm/tests
+wait
 echo 'testvm: done'
 sync
 sleep 1 # until the port has been read
