@@ -83,8 +83,8 @@ func (a *app) examine() []check {
 	return []check{
 		need("root", needRoot(), "run it with sudo"),
 		need("capabilities", needCapabilities(), "run podbox on the host itself, or in a container with these capabilities"),
-		need("kernel", needKernel(), "podbox needs Linux 5.12 or newer"),
-		need("mounts by descriptor", nsthread.Do(tryMounts), "podbox needs Linux 5.12, and no seccomp filter that hides the mount system calls"),
+		checkKernel(),
+		need("mounts by descriptor", nsthread.Do(tryMounts), "podbox needs Linux 5.15, and no seccomp filter that hides the mount system calls"),
 		need("veth", nsthread.Do(tryVeth), "load the veth module, or build the kernel with CONFIG_VETH"),
 		need("IPC namespace", nsthread.Do(tryIPC), "build the kernel with CONFIG_IPC_NS and CONFIG_POSIX_MQUEUE"),
 		need("executable memfd", tryMemfd(), "sysctl vm.memfd_noexec=0 or 1"),
@@ -179,6 +179,32 @@ func haveCapabilities(wanted ...capability) error {
 	}
 	if len(missing) > 0 {
 		return errors.New("missing " + strings.Join(missing, ", "))
+	}
+	return nil
+}
+
+// checkKernel asks whether the kernel can do, and then whether it is one of those that
+// podbox is tested on. An older one may have by its distribution what it takes.
+func checkKernel() check {
+	const name = "kernel"
+	if err := needKernel(); err != nil {
+		return need(name, err, "podbox needs Linux 5.15 or newer")
+	}
+	return want(name, testedKernel(), "none needed if pods work; podbox is tested on Linux 5.15 and newer")
+}
+
+func testedKernel() error {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return os.NewSyscallError("uname", err)
+	}
+	release := unix.ByteSliceToString(u.Release[:])
+	var major, minor int
+	if _, err := fmt.Sscanf(release, "%d.%d", &major, &minor); err != nil {
+		return fmt.Errorf("kernel %s: %w", release, err)
+	}
+	if major < 5 || major == 5 && minor < 15 {
+		return fmt.Errorf("kernel %s is older than those that podbox is tested on", release)
 	}
 	return nil
 }
