@@ -118,6 +118,21 @@ func (b *build) attachStep() steps.Step {
 	}
 }
 
+// reattachStep connects a pod anew whose pause lives, and from which somebody was killed who
+// had begun to disconnect it.
+func (b *build) reattachStep() steps.Step {
+	s := b.attachStep()
+	s.Name = "reattach"
+	s.Text = "have them undo what there is (DEL); " + s.Text
+	s.Do = func(ctx context.Context) error {
+		if err := b.detachBuilt(ctx); err != nil {
+			return err
+		}
+		return b.attach(ctx)
+	}
+	return s
+}
+
 func (b *build) attach(ctx context.Context) error {
 	if err := b.inNet((*netns.NS).SetUpLoopback); err != nil {
 		return err
@@ -249,6 +264,13 @@ func (rt *Runtime) detachStep(rec *record, force bool) steps.Step {
 		Name: "detach",
 		Text: "have CNI plugins disconnect the pod (DEL)",
 		Do: func(ctx context.Context) error {
+			// Who is killed from here on leaves a pod that runs, without its networks.
+			if rec.State == Running && !rec.Rewiring {
+				rec.Rewiring = true
+				if err := rec.write(rt.podDir(rec.ID)); err != nil {
+					return err
+				}
+			}
 			err := rt.detachRecorded(ctx, rec, force)
 			if err != nil && rec.State == Removing {
 				rec.Error = err.Error() // for whoever looks why it is still there

@@ -380,6 +380,40 @@ func TestPluggedKilled(t *testing.T) {
 	b.empty(t, "swept")
 }
 
+// A stop that is killed when its plugins have disconnected the pod leaves one that is said to
+// want healing, and start connects it again: its pause alive or not, with a program in it or none.
+func TestPluggedStopKilled(t *testing.T) {
+	for _, pauseLives := range []bool{true, false} {
+		b := newPlugBed(t, nil)
+		s := create(t, b.rt, plugSpec)
+		cmd := child(b.rt.root, "stop", "c", 0)
+		cmd.Env[len(cmd.Env)-1] += " cgroup"
+		if out, err := cmd.CombinedOutput(); exitSignal(err) != unix.SIGKILL {
+			t.Fatalf("%v: %s", err, out)
+		}
+		joinPod(t, s, "sleep", "1000")
+		if !pauseLives {
+			killPause(t, s)
+		}
+		if i := info(t, s); i.State != Degraded {
+			t.Errorf("pause alive %v: state %s: %s", pauseLives, i.State, i.Error)
+		}
+		if err := s.Start(bg); err != nil {
+			t.Fatal(err)
+		}
+		if i := info(t, s); i.State != Running || i.IP != "10.1.0.2" || len(testenv.Attached(t, b.two.Dir)) != 1 {
+			t.Errorf("pause alive %v: started: %+v", pauseLives, i)
+		}
+		if got := b.calls(t); got != "one: ADD DEL ADD, two: ADD DEL ADD" {
+			t.Errorf("calls %s", got)
+		}
+		if err := s.Remove(bg); err != nil {
+			t.Error(err)
+		}
+		b.empty(t, "removed")
+	}
+}
+
 // CHECK that fails is no obstacle to healing.
 func TestPluggedCheckFails(t *testing.T) {
 	b := newPlugBed(t, nil)

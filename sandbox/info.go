@@ -125,6 +125,9 @@ func state(rec *record, l *look) (s State, alive bool, why string) {
 		if rec.wired() && !netns.Connected(rec.link()) {
 			return Degraded, true, "link " + rec.link() + " is gone"
 		}
+		if rec.Rewiring && rec.plugged() {
+			return Degraded, true, "its CNI networks are not finished"
+		}
 		if rec.Rewiring {
 			return Degraded, true, "link " + rec.link() + " is not finished"
 		}

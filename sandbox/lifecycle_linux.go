@@ -72,6 +72,10 @@ func (b *build) runPlan() ([]steps.Step, error) {
 	}
 	pidfd, err := openPause(rec)
 	if err == nil { // the pause lives
+		if rec.plugged() && rec.Rewiring {
+			b.pause = &newborn{identity: rec.Pause, pidfd: pidfd, gate: nil}
+			return append(plan, b.networksStep(), b.reattachStep(), b.rewiredStep()), nil
+		}
 		if !rec.wired() || b.connected() {
 			pidfd.Close()
 			return b.reloadPlan()
@@ -118,6 +122,8 @@ func (b *build) healPlan() []steps.Step {
 		plan = append(plan, b.rewireStep())
 	case anew(Net):
 		plan = append(plan, b.wireStep())
+	case b.rec.plugged() && b.rec.Rewiring:
+		plan = append(plan, b.networksStep(), b.reattachStep())
 	case b.rec.plugged():
 		plan = append(plan, b.checkStep())
 	}
@@ -176,7 +182,7 @@ func (b *build) rewireStep() steps.Step {
 func (b *build) rewiredStep() steps.Step {
 	return steps.Step{
 		Name: "commit",
-		Text: "record that the pod has its link",
+		Text: "record that the pod is connected",
 		Do: func(context.Context) error {
 			b.rec.Rewiring = false
 			return b.rec.write(b.rt.podDir(b.rec.ID))

@@ -52,8 +52,8 @@ type record struct {
 	// CNI is by what the pod was connected to Networks, and will be again.
 	CNI      cni.Driver   `json:"cni,omitzero"`
 	Networks []cni.Result `json:"networks,omitempty"`
-	// Rewiring says that a pod that is there already is getting a new link: whatever link
-	// it has is not finished.
+	// Rewiring says that a pod that is there already is getting a new link, or that its CNI
+	// networks are being deleted or added anew: whatever it has of them is not finished.
 	Rewiring bool `json:"rewiring,omitempty"`
 	// Pause holds, or held, Namespaces.
 	Pause      proc.Identity         `json:"pause,omitzero"`

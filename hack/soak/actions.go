@@ -28,6 +28,13 @@ type action struct {
 
 var actions = []action{
 	{22, (*worker).create},
+	{10, (*worker).apply},
+	{3, (*worker).applyAgain},
+	{3, (*worker).unapply},
+	{8, (*worker).createCNI},
+	{5, (*worker).changePolicy},
+	{3, (*worker).forward},
+	{2, (*worker).execIn},
 	{5, (*worker).remove},
 	{6, func(w *worker) { w.podbox("stop", "-t", "0", w.pod()) }},
 	{8, (*worker).start},
@@ -66,7 +73,7 @@ var total = func() (n int) {
 }()
 
 func (w *worker) create() {
-	name := w.pod()
+	name := w.handMade()
 	args := []string{"create"}
 	for n := range w.chance.IntN(3) {
 		if port := w.port(); n == 0 || args[len(args)-1] != port {
@@ -77,6 +84,9 @@ func (w *worker) create() {
 		if w.chance.IntN(8) == 0 {
 			args = append(args, extra...)
 		}
+	}
+	if w.chance.IntN(4) == 0 {
+		args = append(args, w.policyFlags()...)
 	}
 	args = append(args, name)
 	known := w.mine[name]
@@ -155,7 +165,7 @@ func (w *worker) serve() {
 }
 
 func (w *worker) containerName() string {
-	return []string{serverName, "sleep", "once"}[w.chance.IntN(3)]
+	return []string{serverName, serverName, "sleep", "once", "job", "side"}[w.chance.IntN(6)]
 }
 
 func (w *worker) runOnce() {
@@ -175,6 +185,11 @@ func (w *worker) runSleep() {
 func (w *worker) exec() {
 	script := []string{"true", "exit 3", "echo y >>/dev/shm/soak-exec", "sleep 0.05", "sleep 0.3 & exit 0"}[w.chance.IntN(5)]
 	w.podbox("exec", w.pod(), "--", "sh", "-c", script)
+}
+
+// execIn runs a program in a container's root.
+func (w *worker) execIn() {
+	w.podbox("exec", "-c", w.containerName(), w.pod(), "--", "/soak", "sleep", "0.01")
 }
 
 func (w *worker) removeContainer() {
@@ -240,8 +255,9 @@ func (w *worker) cutLink() {
 	var links []string
 	for line := range strings.Lines(text) {
 		if f := strings.Fields(line); len(f) > 1 && strings.HasPrefix(f[1], "pbx") {
-			name, _, _ := strings.Cut(strings.TrimSuffix(f[1], ":"), "@")
-			links = append(links, name)
+			if name, _, _ := strings.Cut(strings.TrimSuffix(f[1], ":"), "@"); !w.s.stay.links[name] {
+				links = append(links, name)
+			}
 		}
 	}
 	if len(links) == 0 {
@@ -277,7 +293,7 @@ func (w *worker) kill(kind string, pick func(*killing) []int) {
 		k.guardians = append(k.guardians, pids...)
 	}
 	for _, p := range found.others {
-		if !p.own {
+		if !p.own && !w.s.theirs(p) {
 			k.programs = append(k.programs, p.pid)
 		}
 	}

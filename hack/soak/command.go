@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os/exec"
 	"slices"
 	"strings"
@@ -47,10 +48,13 @@ const patience = 90 * time.Second
 // podbox runs podbox. A worker's may be killed at any moment: by itself, if it has planned
 // that, or by another.
 func (s *soak) podbox(w *worker, args ...string) *result {
+	return s.podboxAt(w, s.root, s.state, args...)
+}
+
+// podboxAt runs podbox for an installation.
+func (s *soak) podboxAt(w *worker, root, state string, args ...string) *result {
 	r := &result{worker: -1, began: time.Now(), args: append([]string{"podbox"}, args...)}
-	cmd := exec.Command(s.options.podbox, append([]string{"--root", s.root, "--state-dir", s.state}, args...)...)
-	cmd.Dir = s.room
-	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "TMPDIR=" + s.room + "/tmp", "HOME=/root"}
+	cmd := s.command(root, state, args...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	cmd.WaitDelay = 10 * time.Second // for whoever keeps our pipes open
@@ -135,6 +139,8 @@ func (s *soak) killOne(pick func(n int) int) string {
 // A history is what has been done, the last of it in full.
 type history struct {
 	mu           sync.Mutex
+	log          io.Writer // of all
+	began        time.Time
 	last         []*result
 	steps, kills int
 }
@@ -148,6 +154,9 @@ func (h *history) add(r *result) {
 	if r.killed {
 		h.kills++
 	}
+	if h.log != nil {
+		fmt.Fprintln(h.log, r.text(h.began))
+	}
 	h.last = append(h.last, r)
 	if len(h.last) > 2*remembered {
 		h.last = slices.Clone(h.last[remembered:])
@@ -157,17 +166,22 @@ func (h *history) add(r *result) {
 func (h *history) count() int  { h.mu.Lock(); defer h.mu.Unlock(); return h.steps }
 func (h *history) killed() int { h.mu.Lock(); defer h.mu.Unlock(); return h.kills }
 
+// text is a step with its times, and what was said.
+func (r *result) text(since time.Time) string {
+	line := fmt.Sprintf("%9.3f s +%4d ms  %2d  %s", r.began.Sub(since).Seconds(), r.took.Milliseconds(), r.worker, r.line())
+	if text := strings.TrimSpace(r.stderr); text != "" {
+		line += "\n" + strings.Repeat(" ", 28) + strings.ReplaceAll(text, "\n", "\n"+strings.Repeat(" ", 28))
+	}
+	return line
+}
+
 // lines tells the last n steps.
-func (h *history) lines(n int, since time.Time) []string {
+func (h *history) lines(n int) []string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	var lines []string
 	for _, r := range h.last[max(0, len(h.last)-n):] {
-		line := fmt.Sprintf("%9.3f s +%4d ms  %2d  %s", r.began.Sub(since).Seconds(), r.took.Milliseconds(), r.worker, r.line())
-		if text := strings.TrimSpace(r.stderr); text != "" {
-			line += "\n" + strings.Repeat(" ", 28) + strings.ReplaceAll(text, "\n", "\n"+strings.Repeat(" ", 28))
-		}
-		lines = append(lines, line)
+		lines = append(lines, r.text(h.began))
 	}
 	return lines
 }

@@ -23,7 +23,14 @@ type invariant struct {
 	broken func(s *soak, w *world) []string // what does not agree
 }
 
-// invariants is the list. The first group holds at every rest, however it came to it.
+// always is what holds at every rest, however it came to it; reloaded besides, once the rules
+// have been made anew, or if nothing has happened that makes this necessary: a flush, a kill of
+// podbox or of a pause.
+var (
+	always   = slices.Concat(invariants, cniInvariants)
+	reloaded = slices.Concat(afterReload, policyInvariants)
+)
+
 var invariants = []invariant{{
 	"records", "a record that cannot be read, or that is neither running nor stopped after a collection, is a pod that nobody can use",
 	func(_ *soak, w *world) (bad []string) {
@@ -107,7 +114,7 @@ var invariants = []invariant{{
 		has := make(map[string]string)
 		for id, r := range w.records {
 			for _, a := range []netip.Addr{r.Address.IP, r.Address.IP6} {
-				if !a.IsValid() {
+				if !a.IsValid() || r.Spec.Network.Mode != "pod" { // CNI's plugins keep their own books
 					continue
 				}
 				if other, twice := has[a.String()]; twice {
@@ -220,6 +227,9 @@ var invariants = []invariant{{
 }, {
 	"disk", "what a pod has on the disk goes with it",
 	func(_ *soak, w *world) (bad []string) {
+		if most := 300; w.uses > most {
+			bad = append(bad, fmt.Sprintf("%d uses of images are noted", w.uses))
+		}
 		for _, id := range w.stateDirs {
 			if _, has := w.records[id]; !has {
 				bad = append(bad, "files of pod "+id)
@@ -278,8 +288,6 @@ var invariants = []invariant{{
 	},
 }}
 
-// afterReload hold besides, once the rules have been made anew, or if nothing has happened
-// that makes this necessary: a flush, a kill of podbox or of a pause.
 var afterReload = []invariant{{
 	"rules", "what a pod that runs has on record, and has claimed, is published, and nothing else is",
 	func(_ *soak, w *world) (bad []string) {

@@ -1,11 +1,14 @@
 //go:build linux
 
 // Soak does to pods, at random and from several sides at once, what users and accidents
-// do to them: it creates, stops, starts and removes them, runs containers, publishes ports,
-// flushes the host's nftables, and kills whatever there is to kill, podbox itself at any
-// moment. Again and again it lets everybody rest, looks at all of the world that pods can
+// do to them: it creates, stops, starts and removes them, by hand and by Pod YAML, runs
+// containers, publishes and forwards ports, changes policies and rates, connects them by CNI
+// plugins that fail and hang, flushes the host's nftables, and kills whatever there is to
+// kill, podbox itself at any moment. Again and again it lets everybody rest, looks at all of the world that pods can
 // have changed, and compares it with a list of what must hold (invariants.go), of which
 // each has its reason. At the end all pods are removed, and the world must be as it was.
+// Some pods of a second installation stay all the time (residents.go): nothing may happen to
+// them, and what keeps them may not grow.
 //
 // usage: soak [-for 1h] [-seed N] [-procs 4] [-podbox bin/podbox] [-keep DIR] [-hold] [-survey]
 //
@@ -32,19 +35,27 @@ import (
 )
 
 func main() {
-	// The same program is the host's first process, and the server in the pods.
-	if len(os.Args) > 1 {
+	// The same program is the host's first process, a CNI plugin, and what runs in pods.
+	if verb := os.Getenv("CNI_COMMAND"); verb != "" && filepath.Base(os.Args[0]) == ledgerName {
+		if err := plugin(verb); err != nil {
+			fmt.Fprintln(os.Stderr, "soak:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	if len(os.Args) > 1 && os.Args[1][0] != '-' {
 		var err error
 		switch os.Args[1] {
 		case "first":
 			err = first()
-		case "answer":
-			err = answer()
+		default:
+			err = member(os.Args[1:])
 		}
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "soak:", err)
 			os.Exit(1)
 		}
+		return
 	}
 	os.Exit(run())
 }

@@ -13,7 +13,7 @@ import (
 
 // postMortem tells what has happened, and copies what is left of it.
 func (s *soak) postMortem(err error) {
-	lines := s.history.lines(remembered, s.began)
+	lines := s.history.lines(remembered)
 	fmt.Fprintf(os.Stderr, "soak: seed %d, after %s; the last steps (time, duration, worker):\n%s\n",
 		s.seed, time.Since(s.began).Round(time.Second), strings.Join(lines[max(0, len(lines)-60):], "\n"))
 	if s.survey {
@@ -30,7 +30,9 @@ func (s *soak) postMortem(err error) {
 		}
 	}
 	write("fault", err.Error()+"\n")
-	write("steps", strings.Join(lines, "\n")+"\n")
+	if steps, rerr := os.ReadFile(filepath.Join(s.room, "steps")); rerr == nil {
+		write("steps", string(steps))
+	}
 	for name, words := range map[string]string{
 		"processes": "ps -eo pid,ppid,stat,lstart,wchan:32,args",
 		"links":     "ip -d addr",
@@ -40,13 +42,18 @@ func (s *soak) postMortem(err error) {
 		"mounts":    "cat /proc/self/mountinfo",
 		"pods":      s.options.podbox + " --root " + s.root + " --state-dir " + s.state + " ls -o json",
 		"events":    "tail -n 300 " + s.root + "/events",
+		"queues":    "tc qdisc",
+		"plugins":   "ls -lR " + s.cniDir(),
 		"groups":    "ls -R " + strings.Join(groups(s.root), " "),
 	} {
 		f := strings.Fields(words)
 		out, _ := exec.Command(f[0], f[1:]...).CombinedOutput()
 		write(name, string(out))
 	}
-	for _, top := range []string{s.root, s.state} {
+	for _, top := range []string{s.root, s.state, s.stay.root} {
+		if top == "" {
+			continue
+		}
 		// No pipe and no socket among it: those cannot be copied.
 		out, cerr := exec.Command("sh", "-c", `mkdir -p "$2" && cd "$1" && find . \( -type f -o -type l \) -print0 | cpio -0pdm --quiet "$2" 2>&1 || cp -r --no-dereference . "$2"`, "-", top, filepath.Join(dir, filepath.Base(top))).CombinedOutput()
 		if cerr != nil {

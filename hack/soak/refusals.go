@@ -17,9 +17,16 @@ var refusals = compile(
 	`: no such pod`, `: no such container`, `: pod exists`, `: container exists`,
 	`pod is not running`, `container is not running`, `pod is paused`, `container is paused`, `container is running`,
 	`pod has running programs`, `the pod does not publish the port`,
-	`publishes it`, `listens on it`, `given twice`,
+	`publishes it`, `listens on it`,
+	// What cannot be.
+	`ports need network pod`, `policy: invalid value: it needs network pod`, `cannot be changed while the pod is there`, `given twice`,
+	// Our CNI plugin was wild.
+	`soakledger: (not today|on second thoughts, no|not now)`, `soakledger: (ADD|DEL|CHECK): not done after 2s`,
+	// A pod of which a program was killed, or that has one that fails.
+	`wait for pod "[a-z0-9-]+": it has failed`, `wait for pod "[a-z0-9-]+": not ready after 2s`,
 	// Somebody was killed, at a moment at which he was needed.
 	`process is gone`, `/proc/[0-9]+/ns/[a-z]+: no such (file|process)`, `child ended before it executed`, `setns: no such process`, `(limit link pbx[0-9a-f]+|wire eth0 in the pod): no such device`,
+	`wire pbx[0-9a-f]+: set up: invalid argument`,
 )
 
 func compile(texts ...string) (all []*regexp.Regexp) {

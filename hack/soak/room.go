@@ -28,7 +28,7 @@ func enterRoom(ctx context.Context, o options) (status int, err error) {
 	if os.Geteuid() != 0 {
 		return 1, errors.New("needs root")
 	}
-	for _, name := range []string{"ip", "nft"} {
+	for _, name := range []string{"ip", "nft", "tc"} {
 		if _, err := exec.LookPath(name); err != nil {
 			return 1, err
 		}
@@ -71,8 +71,11 @@ func enterRoom(ctx context.Context, o options) (status int, err error) {
 			err = <-done
 		}
 	}
-	err = errors.Join(err, netns.Loopback6{Name: netns.LoopbackName("podbox-" + rootHash(filepath.Join(dir, "run")))}.Remove())
-	removeGroups(dir)
+	for _, root := range []string{"run", "stay"} {
+		root = filepath.Join(dir, root)
+		err = errors.Join(err, netns.Loopback6{Name: netns.LoopbackName("podbox-" + rootHash(root))}.Remove())
+		removeGroups(root)
+	}
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
 		return max(exit.ExitCode(), 1), nil
 	}
@@ -80,9 +83,9 @@ func enterRoom(ctx context.Context, o options) (status int, err error) {
 }
 
 // removeGroups removes the cgroups that a fault has left: they are the machine's.
-func removeGroups(dir string) {
+func removeGroups(root string) {
 	for range 50 {
-		left := groups(filepath.Join(dir, "run"))
+		left := groups(root)
 		if len(left) == 0 {
 			return
 		}

@@ -24,7 +24,9 @@ type soak struct {
 	options
 	room, root, state, table string
 	others                   *netns.NS // who is beside the host
-	empty                    *world    // what must be again
+	stay                     residents
+	networks                 []string // of CNI
+	empty                    *world   // what must be again
 	began                    time.Time
 	history                  history
 	running                  commands
@@ -43,11 +45,18 @@ func newSoak(o options) (*soak, error) {
 	room := os.Getenv(roomVariable)
 	s := &soak{options: o, room: room, root: filepath.Join(room, "run"), state: filepath.Join(room, "state"), began: time.Now(), texts: make(map[string]int)}
 	s.table = "podbox-" + rootHash(s.root)
-	var err error
+	steps, err := os.Create(filepath.Join(room, "steps"))
+	if err != nil {
+		return s, err
+	}
+	s.history.log, s.history.began = steps, s.began
 	if err = command("ip", "link", "set", "lo", "up"); err != nil {
 		return s, err
 	}
 	if s.others, err = beside(); err != nil {
+		return s, err
+	}
+	if err := s.furnishCNI(); err != nil {
 		return s, err
 	}
 	return s, os.Setenv("TMPDIR", filepath.Join(room, "tmp"))
@@ -58,8 +67,17 @@ const stepsPerRest = 10
 
 func (s *soak) run(ctx context.Context) error {
 	fmt.Printf("soak: seed %d, %d workers, %s\n", s.seed, s.procs, s.length)
-	// The first pod makes what stays: directories, kernel modules' sysctls.
-	for _, args := range [][]string{{"create", "first"}, {"rm", "-f", "first"}} {
+	if err := s.calm(true); err != nil {
+		return err
+	}
+	if err := s.importImage(s.state, s.root); err != nil {
+		return err
+	}
+	if err := s.settle(); err != nil {
+		return err
+	}
+	// The first pods make what stays: directories, kernel modules' sysctls.
+	for _, args := range [][]string{{"create", "first"}, {"create", "--network", "cni:" + strings.Join(s.networks, ","), "second"}, {"rm", "-f", "first", "second"}} {
 		if r := s.podbox(nil, args...); r.code != 0 {
 			return fmt.Errorf("%s: %s", r.line(), r.stderr)
 		}
@@ -69,12 +87,19 @@ func (s *soak) run(ctx context.Context) error {
 	if s.empty, err = s.look(); err != nil {
 		return err
 	}
+	if s.stay.first, err = s.measures(); err != nil {
+		return err
+	}
+	fmt.Println("soak: at first", measureText(s.stay.first))
 	workers := make([]*worker, s.procs)
 	for i := range workers {
 		workers[i] = newWorker(s, i)
 	}
 	chance := rand.New(rand.NewPCG(s.seed, 1<<32))
 	for time.Since(s.began) < s.length && ctx.Err() == nil {
+		if err := s.calm(false); err != nil {
+			return err
+		}
 		var wg sync.WaitGroup
 		for _, w := range workers {
 			wg.Go(func() {
@@ -85,17 +110,27 @@ func (s *soak) run(ctx context.Context) error {
 		}
 		s.await(&wg, workers)
 		s.rests++
+		if err := s.calm(true); err != nil {
+			return err
+		}
 		if err := s.rest(ctx, workers, chance); err != nil {
 			return fmt.Errorf("at rest %d: %w", s.rests, err)
 		}
 		if s.rests%50 == 0 {
-			s.progress()
+			if err := s.progress(); err != nil {
+				return err
+			}
 		}
 	}
 	if err := s.end(workers); err != nil {
 		return fmt.Errorf("at the end: %w", err)
 	}
-	s.progress()
+	if err := s.progress(); err != nil {
+		return err
+	}
+	if err := s.leave(); err != nil {
+		return err
+	}
 	if s.survey {
 		s.printTexts()
 	}
@@ -125,8 +160,10 @@ func (s *soak) await(wg *sync.WaitGroup, workers []*worker) {
 	}
 }
 
-func (s *soak) progress() {
-	fmt.Printf("soak: %s: %d steps, %d rests, %d podbox killed\n", time.Since(s.began).Round(time.Second), s.history.count(), s.rests, s.history.killed())
+func (s *soak) progress() error {
+	ms, err := s.measures()
+	fmt.Printf("soak: %s: %d steps, %d rests, %d podbox killed; %s\n", time.Since(s.began).Round(time.Second), s.history.count(), s.rests, s.history.killed(), measureText(ms))
+	return err
 }
 
 // fault notes what a worker has met. The run ends at the next rest.
@@ -155,14 +192,14 @@ func (s *soak) rest(ctx context.Context, workers []*worker, chance *rand.Rand) e
 	}
 	if flushed || killed || pauses {
 		// The kernel takes a moment to remove the link of a pod whose pause was killed.
-		if _, err := s.hold(invariants); err != nil {
+		if _, err := s.hold(always); err != nil {
 			return err
 		}
 		if r := s.podbox(nil, "network", "reload"); r.code != 0 {
 			return fmt.Errorf("podbox network reload: %s", r.stderr)
 		}
 	}
-	w, err := s.hold(invariants, afterReload)
+	w, err := s.hold(always, reloaded)
 	if err != nil {
 		return err
 	}
@@ -170,6 +207,9 @@ func (s *soak) rest(ctx context.Context, workers []*worker, chance *rand.Rand) e
 		return err
 	}
 	if err := s.reachable(w, chance); err != nil {
+		return err
+	}
+	if err := s.visit(chance); err != nil {
 		return err
 	}
 	switch {
@@ -218,7 +258,10 @@ func (s *soak) owned(w *world, workers []*worker) error {
 			case known.sure && known.ip != "" && has && w.pods[id].IP != known.ip:
 				return fmt.Errorf("pod %q had %s, and has %s", name, known.ip, w.pods[id].IP)
 			}
-			known.id, known.ip, known.sure = id, w.pods[id].IP, true
+			known.id, known.ip, known.sure = id, "", true
+			if w.pods[id].Network == "pod" {
+				known.ip = w.pods[id].IP
+			}
 		}
 	}
 	return nil
@@ -241,14 +284,20 @@ func (s *soak) reachable(w *world, chance *rand.Rand) error {
 				taken[int(port.HostPort+i)] = true
 			}
 			claimed := !slices.ContainsFunc(claimsOf(port), func(c string) bool { return w.claims[c] != id })
-			if p.State != "running" || !serves[id] || !claimed {
+			if p.State != "running" || !serves[id] || !claimed || p.Network != "pod" {
 				continue
 			}
 			port.HostPort += uint16(chance.IntN(int(port.Count)))
-			if err := s.answers(p, port); err != nil {
+			if err := s.answers(w, p, port); err != nil {
 				return err
 			}
 		}
+	}
+	if err := s.between(w, serves, chance); err != nil {
+		return err
+	}
+	if err := s.plugged(w, serves); err != nil {
+		return err
 	}
 	for range 2 {
 		port := uint16(firstHostPort + chance.IntN(hostPorts))
@@ -266,7 +315,7 @@ func (s *soak) reachable(w *world, chance *rand.Rand) error {
 
 // answers asks by one port. A server that was killed a moment ago has some seconds to be
 // back.
-func (s *soak) answers(p pod, port netns.Port) error {
+func (s *soak) answers(w *world, p pod, port netns.Port) error {
 	type way struct {
 		from string // where the question comes from
 		to   string
@@ -284,27 +333,28 @@ func (s *soak) answers(p pod, port netns.Port) error {
 			continue
 		}
 		protocol := string(port.Protocol)
-		var name string
-		var err error
-		for deadline := time.Now().Add(settleTime); ; time.Sleep(200 * time.Millisecond) {
-			question := func() error {
-				name, err = ask(protocol, netip.AddrPortFrom(to, port.HostPort), time.Second)
+		admitted := true // the host always is
+		if way.from == "outside" {
+			other := otherIP
+			if to.Is6() {
+				other = otherIP6
+			}
+			admitted = w.admits(p.ID, netip.MustParseAddr(other), port)
+		}
+		question := func() (name string, err error) {
+			do := func() error {
+				name, err = ask(protocol, netip.AddrPortFrom(to, port.HostPort), patienceFor(admitted))
 				return nil
 			}
 			if way.from == "host" {
-				_ = question()
-			} else if derr := s.others.Do(question); derr != nil {
-				return derr
+				_ = do()
+			} else if derr := s.others.Do(do); derr != nil {
+				return "", derr
 			}
-			if err == nil || time.Now().After(deadline) {
-				break
-			}
+			return name, err
 		}
-		if err != nil {
-			return fmt.Errorf("pod %q by port %s, from the %s at %s: %w", p.Name, port, way.from, way.to, err)
-		}
-		if name != p.Name {
-			return fmt.Errorf("by port %s, from the %s at %s, pod %q answers, not %q", port, way.from, way.to, name, p.Name)
+		if err := expect(question, admitted, p.Name); err != nil {
+			return fmt.Errorf("pod %q (%s) by port %s, from %s at %s: %w", p.Name, policyText(w.records[p.ID]), port, way.from, way.to, err)
 		}
 	}
 	return nil
@@ -319,13 +369,27 @@ func (s *soak) reachesLoopback6() (bool, error) {
 	return there, err
 }
 
+// plugged asks pods in the bridge's network from the host.
+func (s *soak) plugged(w *world, serves map[string]bool) error {
+	for id, p := range w.pods {
+		addr, err := netip.ParseAddr(p.IP)
+		if err != nil || p.State != "running" || !serves[id] || w.lanLeases[p.IP] != id {
+			continue
+		}
+		if err := expect(func() (string, error) { return ask("tcp", netip.AddrPortFrom(addr, servedPort), time.Second) }, true, p.Name); err != nil {
+			return fmt.Errorf("pod %q at %s, by the bridge: %w", p.Name, addr, err)
+		}
+	}
+	return nil
+}
+
 // guarded makes sure that the host does not forward to pods what is not published.
 func (s *soak) guarded(w *world) error {
 	if !strings.Contains(w.ruleset, "table inet "+s.table+" ") {
 		return nil
 	}
 	for _, p := range w.pods {
-		if p.State != "running" || p.IP == "" {
+		if p.State != "running" || p.IP == "" || p.Network != "pod" {
 			continue
 		}
 		for _, a := range []string{p.IP, p.IP6} {
@@ -359,13 +423,13 @@ func (s *soak) heal(before *world, workers []*worker) error {
 			}
 		}
 	}
-	w, err := s.hold(invariants, afterReload)
+	w, err := s.hold(always, reloaded)
 	if err != nil {
 		return fmt.Errorf("after podbox start of all: %w", err)
 	}
 	for id, p := range before.pods {
 		now := w.pods[id]
-		if now.State != "running" || now.IP != p.IP || now.IP6 != p.IP6 {
+		if now.State != "running" || p.Network == "pod" && (now.IP != p.IP || now.IP6 != p.IP6) {
 			return fmt.Errorf("pod %q had %s, was started, and is %s with %s: %s", p.Name, p.IP, now.State, now.IP, now.Error)
 		}
 	}
@@ -374,17 +438,27 @@ func (s *soak) heal(before *world, workers []*worker) error {
 
 // clear removes all pods, and compares the world with what it was.
 func (s *soak) clear(workers []*worker) error {
+	if err := s.unapplyAll(workers); err != nil {
+		return err
+	}
 	if r := s.podbox(nil, "rm", "-f", "-t", "0", "-a"); r.code != 0 {
 		return fmt.Errorf("podbox rm -f -a: %s", r.stderr)
 	}
 	for _, w := range workers {
 		w.forget()
 	}
-	if _, err := s.hold(invariants, whenEmpty); err != nil {
+	if _, err := s.hold(always, whenEmpty); err != nil {
 		return fmt.Errorf("after podbox rm -f -a: %w", err)
 	}
 	if r := s.podbox(nil, "gc"); r.code != 0 || r.stdout != "" {
 		return fmt.Errorf("podbox gc of an empty world: %s%s", r.stdout, r.stderr)
+	}
+	w, err := s.look()
+	if err == nil && w.uses > 0 {
+		err = fmt.Errorf("podbox gc of an empty world: %d uses of images are noted", w.uses)
+	}
+	if err != nil {
+		return err
 	}
 	return nil
 }

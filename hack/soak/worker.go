@@ -35,7 +35,7 @@ func newWorker(s *soak, number int) *worker {
 
 func (w *worker) forget() {
 	w.mine = make(map[string]*knowledge)
-	for _, name := range w.names()[:own] {
+	for _, name := range append(w.names()[:own:own], w.kubeNames()[0], w.cniNames()[0]) {
 		w.mine[name] = &knowledge{sure: true}
 	}
 }
@@ -43,7 +43,7 @@ func (w *worker) forget() {
 // own is how many pods each worker has that nobody else changes.
 const own = 2
 
-// names are those of all pods that the worker knows: its own, and those that all change.
+// names are those of the pods that podbox create makes: the worker's own, and those that all change.
 func (w *worker) names() []string {
 	return []string{
 		fmt.Sprintf("soak-own%d-a", w.number), fmt.Sprintf("soak-own%d-b", w.number),
@@ -53,6 +53,17 @@ func (w *worker) names() []string {
 
 // pod picks one: half of the time one of its own.
 func (w *worker) pod() string {
+	switch w.chance.IntN(8) {
+	case 0:
+		return w.kubeName()
+	case 1:
+		return w.cniNames()[w.chance.IntN(2)]
+	}
+	return w.handMade()
+}
+
+// handMade picks one of those that podbox create makes.
+func (w *worker) handMade() string {
 	names := w.names()
 	if w.chance.IntN(2) == 0 {
 		return names[w.chance.IntN(own)]
@@ -80,8 +91,14 @@ func (w *worker) step() {
 // podbox runs podbox. What it may say when it fails is known; anything else is a fault.
 func (w *worker) podbox(args ...string) *result {
 	r := w.s.podbox(w, args...)
+	w.judge(r)
+	return r
+}
+
+// judge reads what podbox has said.
+func (w *worker) judge(r *result) {
 	if r.killed || r.code == 0 {
-		return r
+		return
 	}
 	text := strings.TrimSpace(r.stderr)
 	w.s.noteText(text)
@@ -94,5 +111,4 @@ func (w *worker) podbox(args ...string) *result {
 			break
 		}
 	}
-	return r
 }

@@ -32,22 +32,29 @@ type world struct {
 	guardians   map[string][]int
 	others      []process // neither of these, nor ours
 
-	links     []string // all of the host
-	podLinks  map[string]bool
-	routes    map[string]string // destination to link, of links of pods
-	elements  map[string]string // of the maps in nftables: key to value
-	ruleset   string
-	network   string // addresses, routes, rules, neighbours: all, as text
-	sysctls   string
-	mounts    string
-	groups    []string
-	shm       []string
-	ipcs      string
-	names     map[string]string // to IDs
-	leases    map[string]string
-	claims    map[string]string // "tcp-8080/all" to IDs
-	files     []string          // below the root, for an empty world
-	stateDirs []string
+	links      []string // all of the host
+	podLinks   map[string]bool
+	routes     map[string]string // destination to link, of links of pods
+	shapers    map[string]bool   // links by which limited pods send
+	buckets    map[string]bool   // links of pods that receive at a rate
+	attached   []string          // in the book of our CNI plugin
+	lanLeases  map[string]string // of host-local: address to ID
+	lanPorts   int               // of the bridge
+	elements   map[string]string // of the maps in nftables: key to value
+	policySets map[string]bool   // "from4 10.88.0.2", nil without a table
+	ruleset    string
+	network    string // addresses, routes, rules, neighbours: all, as text
+	sysctls    string
+	mounts     string
+	groups     []string
+	shm        []string
+	ipcs       string
+	names      map[string]string // to IDs
+	leases     map[string]string
+	claims     map[string]string // "tcp-8080/all" to IDs
+	files      []string          // below the root, for an empty world
+	uses       int               // of images, that are noted
+	stateDirs  []string
 }
 
 // A pod is one as podbox ls tells.
@@ -69,11 +76,18 @@ type container struct {
 // A record is what is relied on of a pod's record.json.
 type record struct {
 	State      string
+	Changing   bool
 	Namespaces map[string]struct{ Inode uint64 }
 	Spec       struct {
 		Name    string
-		Network struct{ Mode string }
-		Ports   []netns.Port
+		Labels  map[string]string
+		Network struct {
+			Mode  string
+			Names []string
+		}
+		Ports     []netns.Port
+		Policy    netns.Policy
+		Bandwidth netns.Bandwidth
 	}
 	Address netns.Address
 }
@@ -101,7 +115,10 @@ func (s *soak) look() (*world, error) {
 	if err := s.lookProcesses(w); err != nil {
 		return nil, err
 	}
-	if err := lookNetwork(w); err != nil {
+	if err := s.lookNetwork(w); err != nil {
+		return nil, err
+	}
+	if err := s.lookCNI(w); err != nil {
 		return nil, err
 	}
 	if err := s.lookRules(w); err != nil {
@@ -211,7 +228,11 @@ func (s *soak) lookFiles(w *world) error {
 				return nil
 			}
 			// The log of events, and the cursors of the ranges, are for ever.
-			if err == nil && !d.IsDir() && d.Name() != "events" && !strings.HasPrefix(d.Name(), "next-") {
+			if strings.Contains(path, "/images/uses/") {
+				w.uses++ // they are cleared away from time to time
+				return err
+			}
+			if err == nil && !d.IsDir() && d.Name() != "events" && d.Name() != "events.1" && !strings.HasPrefix(d.Name(), "next-") {
 				w.files = append(w.files, path)
 			}
 			return err
@@ -241,7 +262,7 @@ func (s *soak) lookProcesses(w *world) error {
 		words := strings.Split(strings.TrimSuffix(p.args, "\x00"), "\x00")
 		n := len(words)
 		switch {
-		case p.pid == 1 || p.pid == os.Getpid():
+		case p.pid == 1 || p.pid == os.Getpid() || s.theirs(p):
 		case strings.HasPrefix(words[0], "pause: ") && words[n-1] == s.root:
 			w.pauses[words[n-2]] = append(w.pauses[words[n-2]], p.pid)
 		case words[0] == "podbox-guardian" && n >= 3 && words[n-3] == s.root:
@@ -299,12 +320,13 @@ func inode(pid int, kind string) (uint64, error) {
 }
 
 // lookNetwork looks at links, addresses, routes and neighbours.
-func lookNetwork(w *world) error {
+func (s *soak) lookNetwork(w *world) error {
 	links, err := output("ip", "-o", "link")
 	if err != nil {
 		return err
 	}
 	w.podLinks, w.routes = make(map[string]bool), make(map[string]string)
+	w.shapers, w.buckets = make(map[string]bool), make(map[string]bool)
 	for line := range strings.Lines(links) {
 		words := strings.Fields(line)
 		if len(words) < 2 {
@@ -312,8 +334,21 @@ func lookNetwork(w *world) error {
 		}
 		name, _, _ := strings.Cut(strings.TrimSuffix(words[1], ":"), "@")
 		w.links = append(w.links, name)
-		if strings.HasPrefix(name, "pbx") {
+		switch {
+		case s.stay.links[name]:
+		case strings.HasPrefix(name, "pbx"):
 			w.podLinks[name] = true
+		case strings.HasPrefix(name, "pbs"):
+			w.shapers[name] = true
+		}
+	}
+	queues, err := output("tc", "qdisc")
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(queues) { // qdisc tbf 8001: dev pbx… root …
+		if f := strings.Fields(line); len(f) > 4 && f[1] == "tbf" && w.podLinks[f[4]] {
+			w.buckets[f[4]] = true
 		}
 	}
 	slices.Sort(w.links)
@@ -324,8 +359,10 @@ func lookNetwork(w *world) error {
 				return err
 			}
 			for line := range strings.Lines(text) {
+				// A bridge without a port has no carrier.
+				line = strings.ReplaceAll(line, " linkdown", "")
 				f := strings.Fields(line)
-				if i := slices.Index(f, "dev"); words != "rule" && i > 0 && i+1 < len(f) && strings.HasPrefix(f[i+1], "pbx") && !strings.Contains(line, " table ") && strings.HasPrefix(words, "route") {
+				if i := slices.Index(f, "dev"); words != "rule" && i > 0 && i+1 < len(f) && strings.HasPrefix(f[i+1], "pbx") && !strings.Contains(line, " table ") && strings.HasPrefix(words, "route") && !s.stay.links[f[i+1]] {
 					w.routes[f[0]] = f[i+1]
 				}
 				w.network += line
@@ -343,29 +380,39 @@ func output(name string, args ...string) (string, error) {
 	return string(out), nil
 }
 
-// lookRules reads the maps of the table that tell what is published.
+// lookRules reads the maps of the table that tell what is published, and the sets that tell
+// which pods have a policy.
 func (s *soak) lookRules(w *world) error {
 	var err error
 	if w.ruleset, err = output("nft", "list", "ruleset"); err != nil {
 		return err
 	}
+	if before, after, found := strings.Cut(w.ruleset, "table inet "+s.stay.table+" {\n"); found {
+		_, after, _ = strings.Cut(after, "\n}\n")
+		w.ruleset = before + after
+	}
 	w.elements = make(map[string]string)
-	if !strings.Contains(w.ruleset, "table inet "+s.table+" ") {
+	_, table, found := strings.Cut(w.ruleset, "table inet "+s.table+" {\n")
+	if !found {
 		return nil
 	}
-	for _, set := range []string{"any4", "any6", "one4", "one6", "range4", "range6"} {
-		text, err := output("nft", "list", "map", "inet", s.table, set)
-		if err != nil {
-			return err
-		}
-		_, list, found := strings.Cut(text, "elements = {")
-		if !found {
+	table, _, _ = strings.Cut(table, "\n}")
+	w.policySets = make(map[string]bool)
+	for block := range strings.SplitSeq(table, "\n\t}") {
+		f := strings.Fields(block) // map NAME { … elements = { … }
+		_, list, found := strings.Cut(block, "elements = {")
+		if !found || len(f) < 2 {
 			continue
 		}
 		list, _, _ = strings.Cut(list, "}")
 		for e := range strings.SplitSeq(list, ",") {
 			key, value, _ := strings.Cut(strings.Join(strings.Fields(e), " "), " : ")
-			w.elements[set+" "+key] = value
+			switch f[1] {
+			case "any4", "any6", "one4", "one6", "range4", "range6":
+				w.elements[f[1]+" "+key] = value
+			case "from4", "from6", "to4", "to6":
+				w.policySets[f[1]+" "+key] = true
+			}
 		}
 	}
 	return nil
