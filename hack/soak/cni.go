@@ -203,6 +203,11 @@ func (s *soak) lookCNI(w *world) error {
 	for _, e := range entries {
 		w.attached = append(w.attached, e.Name())
 	}
+	w.noted = make(map[string]bool)
+	for id := range w.records {
+		_, err := os.Stat(filepath.Join(s.state, "pods", id, "cni", "attachments.json"))
+		w.noted[id] = err == nil
+	}
 	w.lanLeases = make(map[string]string)
 	err = filepath.WalkDir(s.cniDir("ipam"), func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || d.Name() == "lock" || strings.HasPrefix(d.Name(), "last_reserved_ip") {
@@ -239,7 +244,7 @@ var cniInvariants = []invariant{{
 				bad = append(bad, fmt.Sprintf("the plugin's book has %q", entry))
 				continue
 			}
-			if r, has := w.records[f[1]]; !has || r.State == "stopped" || !slices.Contains(r.networksOf(), f[0]) {
+			if r, has := w.records[f[1]]; !has || !w.noted[f[1]] || !slices.Contains(r.networksOf(), f[0]) {
 				bad = append(bad, fmt.Sprintf("%s of network %s is added for pod %.12s (%q, on record as %s)", f[2], f[0], f[1], r.Spec.Name, r.State))
 			}
 		}
@@ -257,7 +262,7 @@ var cniInvariants = []invariant{{
 	func(_ *soak, w *world) (bad []string) {
 		of := make(map[string]string)
 		for addr, id := range w.lanLeases {
-			if r, has := w.records[id]; !has || r.State == "stopped" || !slices.Contains(r.networksOf(), cniLan) {
+			if r, has := w.records[id]; !has || !w.noted[id] || !slices.Contains(r.networksOf(), cniLan) {
 				bad = append(bad, fmt.Sprintf("%s is leased to pod %.12q, on record as %q", addr, id, r.State))
 			}
 			if of[id] != "" {
@@ -285,7 +290,7 @@ var cniInvariants = []invariant{{
 				if w.pods[id].runs() {
 					least++
 				}
-				if r.State == "running" {
+				if w.noted[id] {
 					most++
 				}
 			}

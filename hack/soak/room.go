@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/podbox/podbox/netns"
+	"github.com/podbox/podbox/netns/cni"
 )
 
 // roomVariable names the directory of the room to those who are in it.
@@ -138,7 +139,11 @@ func furnish(room string) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return os.NewSyscallError("mount", err)
 	}
-	for _, m := range []struct{ what, where string }{{"proc", "/proc"}, {"tmpfs", "/dev/shm"}, {"tmpfs", room}} {
+	// What podbox has of CNI networks is there for all installations, and all runtimes.
+	if err := os.MkdirAll(cni.DefaultCacheDir, 0o755); err != nil {
+		return err
+	}
+	for _, m := range []struct{ what, where string }{{"proc", "/proc"}, {"tmpfs", "/dev/shm"}, {"tmpfs", cni.DefaultCacheDir}, {"tmpfs", room}} {
 		if err := unix.Mount(m.what, m.where, m.what, unix.MS_NOSUID|unix.MS_NODEV, ""); err != nil {
 			return &os.PathError{Op: "mount", Path: m.where, Err: err}
 		}

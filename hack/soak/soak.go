@@ -153,7 +153,7 @@ func (s *soak) await(wg *sync.WaitGroup, workers []*worker) {
 		case <-time.After(10 * time.Second):
 		}
 		for _, w := range workers {
-			for _, name := range w.names() {
+			for _, name := range slices.Concat(w.names(), w.kubeNames(), w.cniNames()) {
 				s.podbox(nil, "unpause", name)
 			}
 		}

@@ -38,6 +38,7 @@ type world struct {
 	shapers    map[string]bool   // links by which limited pods send
 	buckets    map[string]bool   // links of pods that receive at a rate
 	attached   []string          // in the book of our CNI plugin
+	noted      map[string]bool   // IDs of pods for which plugins may have done something
 	lanLeases  map[string]string // of host-local: address to ID
 	lanPorts   int               // of the bridge
 	elements   map[string]string // of the maps in nftables: key to value
