@@ -19,7 +19,7 @@ var refusals = compile(
 	`pod has running programs`, `the pod does not publish the port`,
 	`publishes it`, `listens on it`,
 	// What cannot be.
-	`ports need network pod`, `policy: invalid value: it needs network pod`, `cannot be changed while the pod is there`, `given twice`,
+	`ports need network pod`, `(policy|bandwidth): invalid value: it (needs|can be changed with) network pod`, `cannot be changed while the pod is there`, `given twice`,
 	// Our CNI plugin was wild.
 	`soakledger: (not today|on second thoughts, no|not now)`, `soakledger: (ADD|DEL|CHECK): not done after 2s`,
 	// A pod of which a program was killed, or that has one that fails.
