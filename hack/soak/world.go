@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -381,6 +382,10 @@ func output(name string, args ...string) (string, error) {
 	return string(out), nil
 }
 
+// passing are elements that the rules themselves note of packets, each with its link, and that
+// go by themselves.
+var passing = regexp.MustCompile(`[^{,]* expires [^,}]*,?`)
+
 // lookRules reads the maps of the table that tell what is published, and the sets that tell
 // which pods have a policy.
 func (s *soak) lookRules(w *world) error {
@@ -388,6 +393,7 @@ func (s *soak) lookRules(w *world) error {
 	if w.ruleset, err = output("nft", "list", "ruleset"); err != nil {
 		return err
 	}
+	w.ruleset = passing.ReplaceAllString(w.ruleset, "")
 	if before, after, found := strings.Cut(w.ruleset, "table inet "+s.stay.table+" {\n"); found {
 		_, after, _ = strings.Cut(after, "\n}\n")
 		w.ruleset = before + after
