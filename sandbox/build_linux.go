@@ -232,10 +232,13 @@ func (b *build) wireStep() steps.Step {
 	link := b.rec.link()
 	return steps.Step{
 		Name: "wire",
-		Text: fmt.Sprintf("connect %s of the pod to pbx… of the host; addresses, routes, neighbours; forwarding on for the link; the host's rules, if they are missing", netns.Interface),
+		Text: fmt.Sprintf("connect %s of the pod to pbx… of the host; addresses, routes, neighbours; forwarding on for the link; the host's rules and routes to nowhere, if they are missing", netns.Interface),
 		Back: "remove the link",
 		Do: func(ctx context.Context) error {
 			if err := b.rt.ensureRules(ctx); err != nil {
+				return err
+			}
+			if err := b.rt.refuseUnassigned(ctx, b.rec); err != nil {
 				return err
 			}
 			if err := b.beToOthers(ctx); err != nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 
@@ -127,10 +128,14 @@ func (rt *Runtime) replaceRules(ctx context.Context) error {
 	var pods []netns.Publication
 	var links []string
 	var known []*record
+	var ranges []netip.Prefix
 	for _, id := range ids {
 		rec, err := readRecord(rt.podDir(id))
 		if err != nil {
 			continue // a bad record publishes nothing
+		}
+		if rec.wired() {
+			ranges = append(ranges, missing(rec.ranges(), ranges)...)
 		}
 		if hasPolicy(rec) {
 			known = append(known, rec)
@@ -150,6 +155,12 @@ func (rt *Runtime) replaceRules(ctx context.Context) error {
 			continue
 		}
 		pods, links = append(pods, pub), append(links, rec.link())
+	}
+	if err := rt.recordRanges(ranges); err != nil {
+		return err
+	}
+	if err := rt.unassigned().Refuse(ranges...); err != nil {
+		return err
 	}
 	// Which links forward for us is on record before they do, and they are guarded.
 	up, err := netns.FindUplinks(rt.uplinks())
@@ -215,6 +226,9 @@ func (rt *Runtime) dropRules(ctx context.Context, leaving string) error {
 		return err
 	}
 	if err := rt.loopback.Remove(); err != nil {
+		return err
+	}
+	if err := rt.leaveRanges(); err != nil {
 		return err
 	}
 	return rt.recordUplinks(up.Left())

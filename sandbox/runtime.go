@@ -57,7 +57,7 @@ type Options struct {
 //	ROOT/names/NAME     symbolic link to ID: the name is taken
 //	ROOT/leases/ADDR    symbolic link to ID: the address is taken
 //	ROOT/ports/PORT/    symbolic links to IDs: the port of the host is taken
-//	ROOT/rules/         the lock of the host's nftables, and which links forward for us
+//	ROOT/rules/         the lock of the host's nftables; which links forward for us, and which ranges are pods'
 //	STATEDIR/pods/ID/   what a pod has on the disk, if anything: volumes, logs, what CNI plugins have done
 type Runtime struct {
 	root     string
