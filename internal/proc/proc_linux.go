@@ -46,14 +46,14 @@ func Identify(pid int, pidfd *os.File) (Identity, error) {
 	if err != nil {
 		return Identity{}, err
 	}
-	start, err := startTime(pid)
+	fields, err := stat(pid)
 	if err != nil {
 		return Identity{}, err
 	}
 	if Exited(pidfd) {
 		return Identity{}, ErrGone
 	}
-	return Identity{PID: pid, Start: start, Boot: boot}, nil
+	return Identity{PID: pid, Start: start(fields), Boot: boot}, nil
 }
 
 // IdentifyChild returns the identity of a child that has not been reaped, of the
@@ -77,11 +77,12 @@ func IdentifyChild(dir *os.File, pid int) (Identity, error) {
 	if err != nil {
 		return Identity{}, err
 	}
-	start, err := strconv.ParseUint(string(fields[19]), 10, 64)
-	return Identity{PID: pid, Start: start, Boot: boot}, err
+	return Identity{PID: pid, Start: start(fields), Boot: boot}, nil
 }
 
-// Open returns a pidfd of the process, or ErrGone.
+// Open returns a pidfd of the process, or ErrGone. One that has been killed and is just
+// ending is waited for, so that who has killed it finds it gone; but not for longer than
+// dyingTime, should it be frozen or stuck.
 func (id Identity) Open() (*os.File, error) {
 	boot, err := BootID()
 	if err != nil {
@@ -94,8 +95,8 @@ func (id Identity) Open() (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	now, err := Identify(id.PID, f)
-	if err == nil && now != id {
+	fields, err := stat(id.PID)
+	if err == nil && (start(fields) != id.Start || Exited(f) || dying(fields) && wait(f, dyingTime)) {
 		err = ErrGone
 	}
 	if err != nil {
@@ -103,6 +104,21 @@ func (id Identity) Open() (*os.File, error) {
 		return nil, err
 	}
 	return f, nil
+}
+
+const dyingTime = 500 * time.Millisecond
+
+// dying reports whether the fields of stat are those of a process that a signal ends, or
+// that is ending. On a busy machine there is time for others before it comes to that. The
+// first thread of a process may have ended, state Z, while others go on.
+func dying(fields [][]byte) bool {
+	const ending, killed = 0x4 | 0x400, 1 << (unix.SIGKILL - 1) // PF_EXITING, PF_SIGNALED, linux/sched.h; a set of signals
+	if len(fields) < 29 || string(fields[0]) == "Z" {
+		return false
+	}
+	flags, _ := strconv.ParseUint(string(fields[6]), 10, 64)
+	pending, _ := strconv.ParseUint(string(fields[28]), 10, 64)
+	return flags&ending != 0 || pending&killed != 0
 }
 
 // OpenPID returns a pidfd of whatever process has the PID now, or ErrGone.
@@ -135,13 +151,10 @@ func PIDOf(pidfd *os.File) (int, error) {
 	return 0, fmt.Errorf("descriptor %d is no pidfd: %w", pidfd.Fd(), unix.EBADF)
 }
 
-// startTime reads field 22 of /proc/PID/stat.
-func startTime(pid int) (uint64, error) {
-	fields, err := stat(pid)
-	if err != nil {
-		return 0, err
-	}
-	return strconv.ParseUint(string(fields[19]), 10, 64)
+// start reads field 22 of /proc/PID/stat: 0, which no process has, if it is no number.
+func start(fields [][]byte) uint64 {
+	n, _ := strconv.ParseUint(string(fields[19]), 10, 64)
+	return n
 }
 
 // stat returns the fields of /proc/PID/stat from the third on: the second is a name
@@ -172,8 +185,12 @@ func Exited(pidfd *os.File) bool {
 
 func wait(pidfd *os.File, d time.Duration) bool {
 	p := []unix.PollFd{{Fd: int32(pidfd.Fd()), Events: unix.POLLIN}}
-	n, err := unix.Poll(p, int(d.Milliseconds()))
-	return err == nil && n == 1
+	for deadline := time.Now().Add(d); ; {
+		n, err := unix.Poll(p, int(max(time.Until(deadline), 0).Milliseconds()))
+		if err != unix.EINTR { // as a child of ours does that ends
+			return err == nil && n == 1
+		}
+	}
 }
 
 // Wait returns when the process of a pidfd has ended, or with the context's
