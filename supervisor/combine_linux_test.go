@@ -12,6 +12,7 @@ import (
 
 	"github.com/podbox/podbox/internal/testenv"
 	"github.com/podbox/podbox/launcher"
+	"github.com/podbox/podbox/sandbox"
 )
 
 // The supervisor, the command, a container and the pause are killed in every
@@ -100,6 +101,38 @@ func killTogether(t *testing.T, p *Pod, rootfs string, victims []string) {
 	}
 	_ = command.Process.Signal(unix.SIGKILL)
 	<-ended
+}
+
+// A container that was to be restarted always, and had nobody to do so, is started with the pod
+// also if that is stopped before, as by podbox restart; one that was not to be is not.
+func TestStoppedUnattended(t *testing.T) {
+	p := newPod(t)
+	rootfs := newRootfs(t)
+	var running []*record
+	for name, policy := range map[string]Policy{"always": Always, "never": Never} {
+		spec := shell(rootfs, "exec sleep 1000")
+		spec.Name, spec.Restart = name, Restart{Policy: policy}
+		c, err := p.RunBackground(bg, spec)
+		must(t, err)
+		r, err := c.record()
+		must(t, err)
+		running = append(running, r)
+	}
+	must(t, p.Stop(bg, sandbox.StopOptions{Grace: -1}))
+	// Whoever was to note their end has been killed with them.
+	for _, r := range running {
+		c, err := p.Container(r.Spec.Name)
+		must(t, err)
+		must(t, c.write(r))
+	}
+	must(t, p.Stop(bg, sandbox.StopOptions{}))
+	must(t, p.Start(bg))
+	if s, err := statusOf(p, "always"); err != nil || s.State != Running {
+		t.Errorf("the one that is restarted always: %+v, %v", s, err)
+	}
+	if s, err := statusOf(p, "never"); err != nil || s.State != Exited {
+		t.Errorf("the one that is not restarted: %+v, %v", s, err)
+	}
 }
 
 func statusOf(p *Pod, name string) (*Status, error) {

@@ -115,7 +115,9 @@ func (c *Container) stop(ctx context.Context, r *record, opts StopOptions) error
 	}
 	switch s := c.status(r); {
 	case s.State != Running && s.State != Paused && s.State != Restarting:
-		return c.settle(ctx, r)
+		// A supervisor would have started it again, which is for the pod's next start now.
+		r.Resume = opts.resume && !c.pod.isLed() && r.Spec.Restart.wants(nil, r.Row)
+		return c.settle(r)
 	case r.Background:
 		_, err := c.pod.request(ctx, request{Verb: verbStop, Container: c.name, Signal: opts.Signal, Grace: opts.Grace, Resume: opts.resume})
 		if errors.Is(err, ErrNotRunning) {
@@ -125,7 +127,7 @@ func (c *Container) stop(ctx context.Context, r *record, opts StopOptions) error
 	}
 	pidfd, err := r.Process.Open()
 	if errors.Is(err, proc.ErrGone) {
-		return c.settle(ctx, r)
+		return c.settle(r)
 	}
 	if err != nil {
 		return err
@@ -142,6 +144,12 @@ func (c *Container) stop(ctx context.Context, r *record, opts StopOptions) error
 	return c.recorded(ctx, r)
 }
 
+// isLed reports whether the pod's containers are led through a life, which is what starts them.
+func (p *Pod) isLed() bool {
+	_, err := p.life()
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
 // recorded waits until the runner of a container in its foreground has noted that it
 // has ended, or is gone.
 func (c *Container) recorded(ctx context.Context, r *record) error {
@@ -154,7 +162,7 @@ func (c *Container) recorded(ctx context.Context, r *record) error {
 			return err
 		}
 		if !alive(now.Runner) {
-			return c.settle(ctx, now)
+			return c.settle(now)
 		}
 		select {
 		case <-time.After(2 * time.Millisecond):
@@ -166,11 +174,10 @@ func (c *Container) recorded(ctx context.Context, r *record) error {
 
 // settle notes the end of a container that had nobody to note it, and clears away
 // what is left of it.
-func (c *Container) settle(ctx context.Context, r *record) error {
+func (c *Container) settle(r *record) error {
 	if r.State != Running || alive(r.Runner) {
 		return nil
 	}
-	_ = ctx
 	if err := c.ended(r, nil, errors.New("it ended while nobody followed it")); err != nil {
 		return err
 	}
