@@ -248,14 +248,26 @@ func parseRecord(b []byte, name string) (*record, error) {
 }
 
 // write replaces the container's record: it is there whole, or the old one is.
-// fs.ErrNotExist if the container was removed.
+// fs.ErrNotExist, and ErrNotFound, if the container was removed.
 func (c *Container) write(r *record) error {
 	b, err := json.Marshal(r)
 	if err != nil {
 		return err
 	}
-	return replace.File(c.dir(), c.file(recordFile), b)
+	err = replace.File(c.dir(), c.file(recordFile), b)
+	if errors.Is(err, fs.ErrNotExist) {
+		return removedError{fmt.Errorf("%v: %w", c, ErrNotFound)}
+	}
+	return err
 }
+
+// A removedError says that a container is gone, which was there a moment ago, rather than a file of
+// its directory. It matches fs.ErrNotExist.
+type removedError struct{ error }
+
+func (e removedError) Unwrap() error { return e.error }
+
+func (e removedError) Is(target error) bool { return target == fs.ErrNotExist }
 
 // logPath returns where the container's log is.
 func (c *Container) logPath() (string, error) {
@@ -329,6 +341,9 @@ func (c *Container) make(r *record) error {
 	}
 	if err = hidden.write(r); err == nil {
 		err = unix.Renameat2(unix.AT_FDCWD, hidden.dir(), unix.AT_FDCWD, c.dir(), unix.RENAME_NOREPLACE)
+	}
+	if errors.Is(err, fs.ErrNotExist) { // the whole pod was removed meanwhile
+		err = sandbox.ErrNotFound
 	}
 	if err != nil {
 		os.RemoveAll(hidden.dir())
