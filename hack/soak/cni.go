@@ -14,6 +14,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/podbox/podbox/netns/cni"
 )
 
 // CNI networks: lan is Debian's bridge and host-local, if they are installed, with a plugin of
@@ -208,6 +210,13 @@ func (s *soak) lookCNI(w *world) error {
 		_, err := os.Stat(filepath.Join(s.state, "pods", id, "cni", "attachments.json"))
 		w.noted[id] = err == nil
 	}
+	results, err := os.ReadDir(filepath.Join(cni.DefaultCacheDir, "results"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, e := range results {
+		w.cached = append(w.cached, e.Name())
+	}
 	w.lanLeases = make(map[string]string)
 	err = filepath.WalkDir(s.cniDir("ipam"), func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || d.Name() == "lock" || strings.HasPrefix(d.Name(), "last_reserved_ip") {
@@ -253,6 +262,17 @@ var cniInvariants = []invariant{{
 				if entry := fmt.Sprintf("%s %s eth%d", network, id, i); p.runs() && !have[entry] {
 					bad = append(bad, fmt.Sprintf("pod %q runs, and %q is not in the plugin's book", p.Name, entry))
 				}
+			}
+		}
+		return bad
+	},
+}, {
+	"results", "what libcni keeps of an attachment is on the disk, and nobody else removes it",
+	func(_ *soak, w *world) (bad []string) {
+		for _, name := range w.cached { // NETWORK-ID-INTERFACE
+			f := strings.Split(name, "-")
+			if len(f) != 3 || !w.noted[f[1]] || !slices.Contains(w.records[f[1]].networksOf(), f[0]) {
+				bad = append(bad, name+" is kept, and no pod may have it")
 			}
 		}
 		return bad

@@ -18,7 +18,8 @@
 // prints the seed, what is wrong, and the last steps, leaves records, tables and processes as they were
 // in DIR, and exits with 1. -hold leaves the world standing until it is interrupted.
 //
-// It needs root, ip(8) and nft(8).
+// It needs root, ip(8), tc(8) and nft(8), and for networks of the usual CNI plugins Debian's
+// containernetworking-plugins.
 package main
 
 import (

@@ -72,11 +72,20 @@ spec:
 			return fmt.Errorf("%s: %s", r.line(), r.stderr)
 		}
 	}
-	all, err := processes()
-	if err != nil {
-		return err
+	var all []process
+	// A child that has not yet executed what it shall is like its parent.
+	for deadline := time.Now().Add(settleTime); ; time.Sleep(20 * time.Millisecond) {
+		var err error
+		if all, err = processes(); err != nil {
+			return err
+		}
+		if s.stay.processes = s.keepers(all); len(s.stay.processes) == 6 {
+			break
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("residents: of two pods there are %v", s.stay.processes)
+		}
 	}
-	s.stay.processes = s.keepers(all)
 	for pid := range s.stay.processes {
 		for _, p := range all {
 			if p.pid == pid && !p.own {
@@ -148,7 +157,6 @@ func (s *soak) visit(chance *rand.Rand) error {
 	if err != nil && !strings.Contains(err.Error(), "container exists") && !strings.Contains(err.Error(), "no such container") {
 		return err
 	}
-	// A child that has not yet executed what it shall is like its parent.
 	for deadline := time.Now().Add(settleTime); ; time.Sleep(20 * time.Millisecond) {
 		all, err := processes()
 		if err != nil {

@@ -182,6 +182,9 @@ func (s *soak) rest(ctx context.Context, workers []*worker, chance *rand.Rand) e
 	if len(s.faults) > 0 {
 		return errors.New(strings.Join(s.faults, "\n"))
 	}
+	if err := s.finish(); err != nil {
+		return err
+	}
 	flushed, killed, pauses := s.flushed.Swap(0) > 0, s.killedPodbox.Swap(0) > 0, s.killedPause.Swap(0) > 0
 	swept := s.podbox(nil, "gc")
 	if swept.code != 0 {
@@ -217,6 +220,24 @@ func (s *soak) rest(ctx context.Context, workers []*worker, chance *rand.Rand) e
 		return s.clear(workers)
 	case s.rests%3 == 0:
 		return s.heal(w, workers)
+	}
+	return nil
+}
+
+// finish removes pods that could not be made, nor undone as our CNI plugin would not: that is a
+// user's to do.
+func (s *soak) finish() error {
+	w := &world{}
+	if err := s.lookFiles(w); err != nil {
+		return err
+	}
+	for id, r := range w.records {
+		if r.State != "broken" || !strings.Contains(r.Error, "soakledger: ") {
+			continue
+		}
+		if r := s.podbox(nil, "rm", "-f", id); r.code != 0 {
+			return fmt.Errorf("%s: %s", r.line(), r.stderr)
+		}
 	}
 	return nil
 }

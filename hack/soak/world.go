@@ -40,6 +40,7 @@ type world struct {
 	buckets    map[string]bool   // links of pods that receive at a rate
 	attached   []string          // in the book of our CNI plugin
 	noted      map[string]bool   // IDs of pods for which plugins may have done something
+	cached     []string          // results of CNI plugins
 	lanLeases  map[string]string // of host-local: address to ID
 	lanPorts   int               // of the bridge
 	elements   map[string]string // of the maps in nftables: key to value
@@ -78,6 +79,7 @@ type container struct {
 // A record is what is relied on of a pod's record.json.
 type record struct {
 	State      string
+	Error      string
 	Changing   bool
 	Namespaces map[string]struct{ Inode uint64 }
 	Spec       struct {
@@ -386,6 +388,8 @@ func output(name string, args ...string) (string, error) {
 // go by themselves.
 var passing = regexp.MustCompile(`[^{,]* expires [^,}]*,?`)
 
+var memberships = regexp.MustCompile(`(?s)\tset members[ab][46] \{.*?\n\t\}`)
+
 // lookRules reads the maps of the table that tell what is published, and the sets that tell
 // which pods have a policy.
 func (s *soak) lookRules(w *world) error {
@@ -397,6 +401,10 @@ func (s *soak) lookRules(w *world) error {
 	if before, after, found := strings.Cut(w.ruleset, "table inet "+s.stay.table+" {\n"); found {
 		_, after, _ = strings.Cut(after, "\n}\n")
 		w.ruleset = before + after
+	}
+	if _, err := os.Stat(filepath.Join(s.root, "rules", "groups")); errors.Is(err, fs.ErrNotExist) {
+		// Nobody asks who belongs to what, and before anybody does all is made anew.
+		w.ruleset = memberships.ReplaceAllString(w.ruleset, "")
 	}
 	w.elements = make(map[string]string)
 	_, table, found := strings.Cut(w.ruleset, "table inet "+s.table+" {\n")
