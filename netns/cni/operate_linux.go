@@ -251,7 +251,8 @@ func (d Driver) lock(ctx context.Context, how int) (*flock.Lock, error) {
 // Collect tells the plugins of a network, as an attachment to it has them, which attachments
 // there are: those that theirs returns, which is called when nobody adds, and all that are in
 // the cache. They clear away what belongs to none. It does nothing below version 1.1.0, which
-// has no such operation.
+// has no such operation, nor if others add for as long as one operation may take: garbage keeps
+// until somebody else collects it.
 func (d Driver) Collect(ctx context.Context, a *Attachment, theirs func() ([]Owner, error)) error {
 	o, err := d.operation(ctx, a, "", d.runner())
 	if err != nil {
@@ -262,6 +263,9 @@ func (d Driver) Collect(ctx context.Context, a *Attachment, theirs func() ([]Own
 		return err
 	}
 	lock, err := d.lock(ctx, flock.Exclusive)
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("garbage of network %s: %w", a.Network, err)
 	}
