@@ -258,7 +258,8 @@ func survivingMemory(rec *record, survivors members) (memory, error) {
 func surviving(source string, survivors members) (*os.File, error) {
 	for _, m := range survivors {
 		point, err := mountPoint(m.pid, source)
-		if errors.Is(err, fs.ErrNotExist) {
+		// Of one that is about to end, and has no mounts any more, EINVAL.
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.EINVAL) || err != nil && proc.Exited(m.pidfd) {
 			continue
 		}
 		if err != nil {
