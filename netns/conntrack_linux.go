@@ -23,10 +23,6 @@ func ForgetOthers(p Publication) error {
 // ForgetPod makes the kernel forget connections that reach the pod by these ports.
 func ForgetPod(p Publication) error { return forget(p, true) }
 
-// ForgetLast is ForgetPod for a pod that is gone: connections of TCP have ended with
-// the programs in it.
-func ForgetLast(p Publication) error { return forget(p.withoutTCP(), true) }
-
 func (p Publication) withoutTCP() Publication {
 	p.Ports = slices.DeleteFunc(slices.Clone(p.Ports), func(q Port) bool { return q.WithDefaults().Protocol == TCP })
 	return p
@@ -44,9 +40,14 @@ func forget(p Publication, own bool) error {
 	if len(filters) == 0 {
 		return nil
 	}
-	const both = unix.AF_UNSPEC
+	return forgetMatching(unix.AF_UNSPEC, filters...)
+}
+
+// forgetMatching makes the kernel forget connections that match one of the filters. It looks
+// at all connections of a family once, or of both, and a second time at those of one of which some match.
+func forgetMatching(family netlink.InetFamily, filters ...netlink.CustomConntrackFilter) error {
 	all, err := again(func() ([]*netlink.ConntrackFlow, error) {
-		return netlink.ConntrackTableList(netlink.ConntrackTable, both)
+		return netlink.ConntrackTableList(netlink.ConntrackTable, family)
 	})
 	if err != nil {
 		return fmt.Errorf("look for connections: %w", err)

@@ -139,6 +139,25 @@ func (l *Leases) Release(addr netip.Addr, owner string) error {
 	return os.Remove(path)
 }
 
+// Owned returns the addresses that an owner has. It looks at all leases.
+func (l *Leases) Owned(owner string) ([]netip.Addr, error) {
+	entries, err := os.ReadDir(l.Dir)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	var owned []netip.Addr
+	for _, e := range entries {
+		addr, err := netip.ParseAddr(e.Name())
+		if err != nil {
+			continue
+		}
+		if has, err := os.Readlink(l.path(addr)); err == nil && has == owner {
+			owned = append(owned, addr)
+		}
+	}
+	return owned, nil
+}
+
 // Sweep frees the leases whose owners are gone and returns their addresses.
 func (l *Leases) Sweep(ctx context.Context) ([]netip.Addr, error) {
 	lock, err := flock.Wait(ctx, l.Dir, flock.Exclusive)

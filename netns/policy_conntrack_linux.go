@@ -1,7 +1,6 @@
 package netns
 
 import (
-	"fmt"
 	"net/netip"
 
 	"github.com/vishvananda/netlink"
@@ -13,29 +12,7 @@ import (
 // pod that has an address, nil if none has it. It takes the time that a look at all
 // connections of the host does, at least some milliseconds.
 func ForgetRefused(a Address, pod func(netip.Addr) *Policed) error {
-	all, err := again(func() ([]*netlink.ConntrackFlow, error) {
-		return netlink.ConntrackTableList(netlink.ConntrackTable, unix.AF_UNSPEC)
-	})
-	if err != nil {
-		return fmt.Errorf("look for connections: %w", err)
-	}
-	refused := &refusedFlows{own: a, pod: pod, local: flows{local: make(map[netip.Addr]bool)}}
-	found := make(map[uint8]bool) // by family
-	for _, flow := range all {
-		found[flow.FamilyType] = found[flow.FamilyType] || refused.MatchConntrackFlow(flow)
-	}
-	for family, any := range found {
-		if !any {
-			continue
-		}
-		_, err := again(func() (uint, error) {
-			return netlink.ConntrackDeleteFilters(netlink.ConntrackTable, netlink.InetFamily(family), refused)
-		})
-		if err != nil {
-			return fmt.Errorf("forget connections: %w", err)
-		}
-	}
-	return nil
+	return forgetMatching(unix.AF_UNSPEC, &refusedFlows{own: a, pod: pod, local: flows{local: make(map[netip.Addr]bool)}})
 }
 
 // refusedFlows matches connections of a pod that are not admitted.

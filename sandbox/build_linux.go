@@ -400,6 +400,23 @@ func (rt *Runtime) disconnect(rec *record) error {
 	return errors.Join(err, rt.removeShaper(rec))
 }
 
+// unwire removes a pod's link, if it has one, and what the kernel knows of connections by it:
+// the next one who has the addresses has nothing of it. Of a pod that has never sent anything
+// there is nothing to be forgotten, if this was its one link and nobody came by its ports.
+func (rt *Runtime) unwire(rec *record) error {
+	if !rec.wired() {
+		return nil
+	}
+	forget := rec.Address
+	if len(rec.Spec.Ports) == 0 && !rec.Rewired {
+		forget = netns.Answered(rec.link(), forget)
+	}
+	if err := rt.disconnect(rec); err != nil {
+		return err
+	}
+	return netns.ForgetAll(forget)
+}
+
 func (b *build) startPause(ctx context.Context) error {
 	spec := &b.rec.Spec
 	if spec.Network.Mode == netns.ModePath && !slices.Contains(b.joined, Net) {

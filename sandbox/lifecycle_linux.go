@@ -81,7 +81,7 @@ func (b *build) runPlan() ([]steps.Step, error) {
 			return b.reloadPlan()
 		}
 		b.pause = &newborn{identity: rec.Pause, pidfd: pidfd, gate: nil}
-		plan = append(plan, b.rewireStep())
+		plan = append(plan, b.rewiredBefore(), b.rewireStep())
 		if rec.limitsLink() {
 			plan = append(plan, b.limitLinkStep())
 		}
@@ -98,6 +98,9 @@ func (b *build) runPlan() ([]steps.Step, error) {
 		return nil, err
 	}
 	defer survivors.close()
+	if rec.wired() {
+		plan = append(plan, b.rewiredBefore())
+	}
 	if len(survivors) == 0 {
 		return append(plan, b.upPlan()...), nil
 	}
@@ -160,6 +163,18 @@ func (b *build) reloadPlan() ([]steps.Step, error) {
 // connected reports whether the pod has its link, all of it.
 func (b *build) connected() bool {
 	return !b.rec.Rewiring && netns.Routed(b.rec.Address, b.rec.link())
+}
+
+// rewiredBefore comes before a pod that was not stopped gets a link.
+func (b *build) rewiredBefore() steps.Step {
+	return steps.Step{
+		Name: "record",
+		Text: "record that the pod may have had a link before",
+		Do: func(context.Context) error {
+			b.rec.Rewired = true
+			return b.rec.write(b.rt.podDir(b.rec.ID))
+		},
+	}
 }
 
 // rewireStep gives a pod whose link was taken away a new one. It may have programs in it,
@@ -266,7 +281,7 @@ func (s *Sandbox) Stop(ctx context.Context, opts StopOptions) error {
 			Name: "commit",
 			Text: "record the pod as stopped",
 			Do: func(context.Context) error {
-				rec.State, rec.Pause, rec.Namespaces, rec.Rewiring = Stopped, proc.Identity{}, nil, false
+				rec.State, rec.Pause, rec.Namespaces, rec.Rewiring, rec.Rewired = Stopped, proc.Identity{}, nil, false, false
 				return rec.write(s.rt.podDir(rec.ID))
 			},
 		})
@@ -305,14 +320,14 @@ func (rt *Runtime) membersStep(rec *record, opts StopOptions) steps.Step {
 func (rt *Runtime) downPlan(rec *record, force bool) []steps.Step {
 	unwire := steps.Step{
 		Name: "unwire",
-		Text: "remove the link",
-		Do:   func(context.Context) error { return rt.disconnect(rec) },
+		Text: "remove the link; forget the connections of the pod",
+		Do:   func(context.Context) error { return rt.unwire(rec) },
 	}
 	if rec.plugged() {
 		unwire = rt.detachStep(rec, force)
 	}
 	if rec.publishes() {
-		unwire.Text = "publish " + portList(rec.Spec.Ports) + " no more; remove the link"
+		unwire.Text = "publish " + portList(rec.Spec.Ports) + " no more; remove the link; forget the connections of the pod"
 		unwire.Do = func(ctx context.Context) error { return rt.unpublishLast(ctx, rec) }
 	}
 	return []steps.Step{unwire, {

@@ -251,6 +251,14 @@ func (rt *Runtime) deletePorts(ctx context.Context, rec *record, ports []netns.P
 // be sent on to the pod's address all the same, by the default route, and its sender
 // would wait for an answer. While the lock is held nobody publishes them anew.
 func (rt *Runtime) unpublishLast(ctx context.Context, rec *record) error {
+	if err := rt.deleteLast(ctx, rec); err != nil {
+		return err
+	}
+	return netns.ForgetAll(rec.Address)
+}
+
+// deleteLast is unpublishLast as far as it needs the lock of the rules.
+func (rt *Runtime) deleteLast(ctx context.Context, rec *record) error {
 	lock, err := rt.lockRules(ctx, flock.Shared)
 	if err != nil {
 		return err
@@ -260,10 +268,7 @@ func (rt *Runtime) unpublishLast(ctx context.Context, rec *record) error {
 	if err := errors.Join(rt.rules.Delete(pub, true), rt.loopback.Delete(pub)); err != nil {
 		return err
 	}
-	if err := rt.disconnect(rec); err != nil {
-		return err
-	}
-	return netns.ForgetLast(pub)
+	return rt.disconnect(rec)
 }
 
 // claimed is what a pod publishes of ports as far as it has got them: one that it never

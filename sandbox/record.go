@@ -55,6 +55,9 @@ type record struct {
 	// Rewiring says that a pod that is there already is getting a new link, or that its CNI
 	// networks are being deleted or added anew: whatever it has of them is not finished.
 	Rewiring bool `json:"rewiring,omitempty"`
+	// Rewired says that the pod has had another link since it was stopped last: what its link
+	// tells of it is not all.
+	Rewired bool `json:"rewired,omitempty"`
 	// Pause holds, or held, Namespaces.
 	Pause      proc.Identity         `json:"pause,omitzero"`
 	Namespaces map[Namespace]nsfs.ID `json:"namespaces,omitempty"`

@@ -120,10 +120,20 @@ func (rt *Runtime) removeUnrecorded(ctx context.Context, id string) error {
 			return err
 		}
 	}
-	for _, kind := range []string{"leases", "names"} {
-		if err := removeLinksTo(filepath.Join(rt.root, kind), id); err != nil {
+	owned, err := rt.leases.Owned(id)
+	if err != nil {
+		return err
+	}
+	for _, addr := range owned {
+		if err := netns.ForgetAll(netns.Address{IP: addr}); err != nil {
 			return err
 		}
+		if err := rt.leases.Release(addr, id); err != nil {
+			return err
+		}
+	}
+	if err := removeLinksTo(filepath.Join(rt.root, "names"), id); err != nil {
+		return err
 	}
 	freed, err := rt.claims.Sweep(ctx, func(owner string) bool { return owner == id })
 	if err != nil {

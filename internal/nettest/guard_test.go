@@ -300,7 +300,7 @@ func TestForgedSource(t *testing.T) {
 func (l *lab) listenPacket(n *node, address string) (c net.PacketConn) {
 	l.Helper()
 	l.must(n.do(func() (err error) {
-		c, err = net.ListenPacket("udp4", address)
+		c, err = net.ListenPacket("udp", address)
 		return err
 	}))
 	l.Cleanup(func() { c.Close() })
