@@ -1,6 +1,7 @@
 package launcher
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"path"
@@ -14,6 +15,9 @@ import (
 )
 
 var (
+	// ErrPaused is matched when a program cannot be started in a container because that
+	// is frozen.
+	ErrPaused = errors.New("container is paused")
 	// ErrInvalid is matched by errors about wrong values.
 	ErrInvalid = fault.ErrInvalid
 	// ErrNotSupported is matched by errors about fields that are not acted on.

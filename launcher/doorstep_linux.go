@@ -51,8 +51,9 @@ func (l *launch) newCrossing() (*crossing, error) {
 }
 
 // executed returns when the container's program has been executed, or why it could
-// not be. pid is that of the child, dir an open /proc.
-func (c *crossing) executed(ctx context.Context, dir *os.File, pid int) error {
+// not be. pid is that of the child, dir an open /proc. A child that frozen says stands still is not
+// waited for: it will be executed when it goes on.
+func (c *crossing) executed(ctx context.Context, dir *os.File, pid int, frozen func() bool) error {
 	c.write.Close()
 	// That the pipe is closed need not be seen: its end may be open in other
 	// children, and a process of the container that has opened it keeps it open.
@@ -67,7 +68,7 @@ func (c *crossing) executed(ctx context.Context, dir *os.File, pid int) error {
 			return c.status()
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case !c.isProgramOf(dir, pid):
+		case !c.isProgramOf(dir, pid), frozen():
 			return nil
 		}
 	}

@@ -150,6 +150,28 @@ func (l *launch) makeGroup() error {
 	return err
 }
 
+// isFrozen reports whether the program's cgroup is, or one above it.
+func (l *launch) isFrozen() bool {
+	if l.spec.Linux == nil || l.spec.Linux.CgroupsPath == "" {
+		return false
+	}
+	g, err := cgroup.Open(l.spec.Linux.CgroupsPath)
+	if err != nil {
+		return false
+	}
+	is, err := g.Frozen()
+	return err == nil && is
+}
+
+// isFrozenInside is isFrozen from a thread that does not see the host's files any more.
+func (l *launch) isFrozenInside() (is bool) {
+	_ = nsthread.Do(func() error {
+		is = l.isFrozen()
+		return nil
+	})
+	return is
+}
+
 // isThere reports whether a group is there, in whichever hierarchy.
 func isThere(g *cgroup.Group) bool {
 	return slices.ContainsFunc(g.Views(), func(v cgroup.View) bool {
@@ -178,6 +200,9 @@ func (l *launch) launch(ctx context.Context, entry *sandbox.Entry, p *Process) e
 	err := l.makeGroup()
 	if berr := <-l.borrowed; err == nil {
 		err = berr
+	}
+	if err == nil && l.inside != nil && l.isFrozen() {
+		err = ErrPaused // the child would be born so, and we would wait for it
 	}
 	if err != nil {
 		return err
@@ -211,7 +236,7 @@ func (l *launch) launch(ctx context.Context, entry *sandbox.Entry, p *Process) e
 	// keeps nobody from stopping the pod.
 	entry.Close()
 	if l.crossing != nil {
-		if err := l.crossing.executed(ctx, l.proc.host, p.PID()); err != nil {
+		if err := l.crossing.executed(ctx, l.proc.host, p.PID(), l.isFrozenInside); err != nil {
 			return errors.Join(err, p.discard())
 		}
 	}

@@ -62,6 +62,13 @@ func (o Other) launch(ctx context.Context, pod *sandbox.Sandbox, spec *specs.Spe
 	case opts.Init != nil:
 		return nil, fmt.Errorf("an init: %w by another runtime", ErrNotSupported)
 	}
+	// Whether something can be started in the pod. It is not held meanwhile: the hook
+	// enters it.
+	entry, err := pod.Hold(ctx)
+	if err != nil {
+		return nil, err
+	}
+	entry.Close()
 	root, err := o.openRoot(spec, opts)
 	if err != nil {
 		return nil, err

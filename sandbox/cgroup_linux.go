@@ -264,8 +264,11 @@ func (rt *Runtime) thaw(id string) error {
 
 // Pause stops all programs in the pod at one moment, where they are, until Unpause.
 // Programs that another OCI runtime has put elsewhere than in the pod's cgroup go on.
+// One that is just being started is started first: whoever starts it does not wait for Unpause.
 func (s *Sandbox) Pause(ctx context.Context) error {
-	return s.freeze("pause", func(g *cgroup.Group) error { return g.Freeze(ctx) })
+	return s.freeze("pause", func(g *cgroup.Group) error {
+		return s.Still(ctx, func() error { return g.Freeze(ctx) })
+	})
 }
 
 // Unpause lets the programs of a paused pod go on.

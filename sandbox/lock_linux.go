@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -36,6 +37,29 @@ func (s *Sandbox) lock(ctx context.Context) (*flock.Lock, error) {
 	defer turn.Close()
 	return flock.Wait(ctx, dir, flock.Exclusive)
 }
+
+// Still calls f while nobody is on the way into the pod: who is put into it was born in
+// its cgroup by then, and has executed its program or is about to. What f then does to that does
+// not leave somebody waiting who has begun to start a program. Who is on the way for more than some seconds
+// is not waited for, and if f takes longer than that, others enter meanwhile.
+func (s *Sandbox) Still(ctx context.Context, f func() error) error {
+	wctx, cancel := context.WithTimeout(ctx, stillTime)
+	lock, err := s.lock(wctx)
+	cancel()
+	switch {
+	case err == nil:
+		release := sync.OnceFunc(func() { lock.Close() })
+		defer release()
+		defer time.AfterFunc(stillTime, release).Stop()
+	case ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded):
+		return notFound(err)
+	}
+	return f()
+}
+
+// stillTime bounds the wait for those who are entering the pod, where that is only a
+// courtesy, and for how long they are kept waiting.
+const stillTime = 2 * time.Second
 
 // lockTime bounds the wait for those who are entering the pod: they need
 // milliseconds.

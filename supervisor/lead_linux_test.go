@@ -29,7 +29,15 @@ type cast struct {
 
 func newCast(t *testing.T) *cast {
 	t.Helper()
-	return &cast{t: t, pod: newPod(t), rootfs: newRootfs(t), life: Life{Grace: time.Second}}
+	c := &cast{t: t, pod: newPod(t), rootfs: newRootfs(t), life: Life{Grace: time.Second}}
+	mustLink(t, c.rootfs, "grep")
+	return c
+}
+
+// onceSaid begins the script of one who speaks when another has spoken: they are started in an order,
+// but run at once.
+func onceSaid(word string) string {
+	return "until grep -q '^" + word + "$' /said; do sleep 0.01; done; "
 }
 
 // add adds a container that runs a script.
@@ -146,7 +154,7 @@ func TestLeadInOrder(t *testing.T) {
 		init("one", "sleep 0.1; echo one >>/said").
 		init("two", "echo two >>/said").
 		add("a", "echo a >>/said; sleep 0.3").
-		add("b", "sleep 0.1; echo b >>/said; sleep 0.2")
+		add("b", onceSaid("a")+"echo b >>/said; sleep 0.2")
 	c.lead()
 	c.phase("Pending")
 	s := c.phase("Running")
@@ -178,7 +186,6 @@ func TestLeadInitFails(t *testing.T) {
 
 func TestLeadInitRetried(t *testing.T) {
 	c := newCast(t).init("one", "echo one >>/said; [ $(grep -c one /said) = 3 ]", onFailure).add("a", "echo a >>/said")
-	mustLink(t, c.rootfs, "grep")
 	s := c.lead().phase("Succeeded")
 	c.hasSaid("one", "one", "one", "a")
 	if n := s.of("one").RestartCount; n != 2 {
@@ -306,7 +313,7 @@ func TestLeadNetworkProbes(t *testing.T) {
 
 func TestLeadHooks(t *testing.T) {
 	say := func(word string) *Action {
-		return &Action{Exec: []string{"/bin/sh", "-c", "sleep 0.1; echo " + word + " >>/said"}}
+		return &Action{Exec: []string{"/bin/sh", "-c", onceSaid("a") + "sleep 0.1; echo " + word + " >>/said"}}
 	}
 	c := newCast(t).
 		add("a", "echo a >>/said; trap 'echo a-ends >>/said; exit 0' TERM; while :; do sleep 0.02; done", always, func(s *Spec) {
@@ -594,8 +601,8 @@ func TestLeadStaysStopped(t *testing.T) {
 func TestLeadStopSurvives(t *testing.T) {
 	c := newCast(t).
 		init("side", "echo side >>/said"+endless, sidecar).
-		add("a", "trap 'sleep 0.5; echo a-ends >>/said; exit 0' TERM; echo a >>/said; while :; do sleep 0.02; done", always).
-		add("b", "echo b >>/said"+endless, always).lead()
+		add("a", onceSaid("side")+"trap 'sleep 0.5; echo a-ends >>/said; exit 0' TERM; echo a >>/said; while :; do sleep 0.02; done", always).
+		add("b", onceSaid("a")+"echo b >>/said"+endless, always).lead()
 	c.untilSaid("b", 1)
 	stopped := make(chan error, 1)
 	go func() { stopped <- c.pod.Stop(bg, sandbox.StopOptions{Grace: 5 * time.Second}) }()
@@ -656,7 +663,7 @@ func TestLeadHurry(t *testing.T) {
 // A container that has run, and one that has been stopped on purpose, are as they were when
 // the supervisor is killed.
 func TestLeadSidecarStaysStopped(t *testing.T) {
-	c := newCast(t).init("side", "echo side >>/said"+endless, sidecar).add("a", "echo a >>/said"+endless, always).lead()
+	c := newCast(t).init("side", "echo side >>/said"+endless, sidecar).add("a", onceSaid("side")+"echo a >>/said"+endless, always).lead()
 	c.untilSaid("a", 1)
 	must(t, func() error {
 		side, err := c.pod.Container("side")

@@ -258,7 +258,9 @@ func (c *Container) open() (*os.File, *record, error) {
 
 // Pause stops all processes of the container where they are.
 func (c *Container) Pause(ctx context.Context) error {
-	return c.freeze("pause", func(g *cgroup.Group) error { return g.Freeze(ctx) })
+	return c.freeze("pause", func(g *cgroup.Group) error {
+		return c.pod.Still(ctx, func() error { return g.Freeze(ctx) })
+	})
 }
 
 // Unpause lets them go on.
@@ -304,9 +306,6 @@ func (c *Container) exec(ctx context.Context, r *record, of *specs.Spec, change 
 		return nil, c.wrap("run in", err)
 	}
 	defer pidfd.Close()
-	if frozen(c.group(r)) {
-		return nil, c.wrap("run in", ErrPaused)
-	}
 	spec, process := *of, *of.Process
 	if r.Spec.Image != "" {
 		// Where change finds the container's files.
@@ -377,7 +376,8 @@ func (c *Container) untilChange(ctx context.Context, r *record) error {
 }
 
 // Remove removes the container with its log. ErrRunning if it runs, unless force
-// ends it: at once, or after the time that opts gives it.
+// ends it: at once, or after the time that opts gives it; sandbox.ErrPaused then if the
+// whole pod is paused.
 func (c *Container) Remove(ctx context.Context, force bool, opts StopOptions) error {
 	r, err := c.record()
 	switch {
@@ -389,6 +389,8 @@ func (c *Container) Remove(ctx context.Context, force bool, opts StopOptions) er
 	s := c.status(r).State
 	if running := s == Running || s == Paused || s == Restarting; running && !force {
 		return c.wrap("remove", ErrRunning)
+	} else if running && frozen(c.pod.Cgroup()) {
+		return c.wrap("remove", sandbox.ErrPaused) // with the pod: it cannot be asked to end
 	} else if running {
 		if err := c.stop(ctx, r, opts); err != nil {
 			return c.wrap("remove", err)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/podbox/podbox/image"
 	"github.com/podbox/podbox/internal/names"
+	"github.com/podbox/podbox/launcher"
 	"github.com/podbox/podbox/sandbox"
 )
 
@@ -24,7 +25,7 @@ var (
 	// ErrNotRunning is matched when a container must run for what is asked, and does not.
 	ErrNotRunning = errors.New("container is not running")
 	// ErrPaused is matched when a container must not be frozen for what is asked.
-	ErrPaused = errors.New("container is paused")
+	ErrPaused = launcher.ErrPaused
 	// ErrRunning is matched when a container must not run for what is asked, and does.
 	ErrRunning = errors.New("container is running")
 	// ErrAmbiguous is matched when more than one container's ID begins as asked.

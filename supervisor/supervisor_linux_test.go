@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/podbox/podbox/internal/crilog"
 	"github.com/podbox/podbox/internal/spawn"
+	"github.com/podbox/podbox/internal/testenv"
 	"github.com/podbox/podbox/launcher"
 )
 
@@ -91,15 +93,16 @@ func TestBackground(t *testing.T) {
 func TestStop(t *testing.T) {
 	p := newPod(t)
 	root := newRootfs(t)
-	for name, script := range map[string]string{"kind": "trap 'exit 0' TERM; while :; do sleep 0.01; done", "stubborn": "trap '' TERM; while :; do sleep 0.01; done"} {
+	for name, script := range map[string]string{"kind": "trap 'exit 0' TERM; echo kind >/kind; while :; do sleep 0.01; done", "stubborn": "trap '' TERM; echo stubborn >/stubborn; while :; do sleep 0.01; done"} {
 		spec := shell(root, script)
 		spec.Name, spec.Restart.Policy = name, Always
 		c, err := p.RunBackground(bg, spec)
 		if err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(50 * time.Millisecond)
-		if err := c.Stop(bg, StopOptions{Grace: 300 * time.Millisecond}); err != nil {
+		eventually(t, name+" is ready", func() bool { b, _ := os.ReadFile(root + "/" + name); return len(b) > 0 })
+		grace := map[string]time.Duration{"kind": testenv.Patience(10 * time.Second), "stubborn": 300 * time.Millisecond}[name]
+		if err := c.Stop(bg, StopOptions{Grace: grace}); err != nil {
 			t.Error(err)
 		}
 		want := map[string]int{"kind": 0, "stubborn": 137}[name]

@@ -11,8 +11,14 @@ func (a *app) pause() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "pause [flags] POD...",
 		Short: "Stop all programs in pods where they are, until unpause",
-		Long: `Stop all programs in pods where they are, at one moment, by their cgroup. Nothing
-can be started in a pod that is paused. With -c only a container is stopped.`,
+		Long: `Stop all programs in pods where they are, at one moment, by their cgroup. With -c only
+a container is stopped.
+
+In a pod that is paused nothing can be started: run, exec, start -c and restart -c say
+so, and so do stop -c and rm -f -c, for it cannot be asked to end. What is just being started is
+started first. A signal (kill) arrives when it goes on, SIGKILL at once (where cgroup v2 is); stop and rm -f of the
+whole pod let it go on, so that it can end. attach, logs -f and wait wait for
+what comes then, until they are interrupted.`,
 		Example: `  podbox pause web
   podbox pause -c db web`,
 		Args:              cobra.MinimumNArgs(1),
