@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -132,8 +133,14 @@ func TestAttachTerminal(t *testing.T) {
 			finish(t, term, cmd, before, 7)
 		}},
 		{"size", func(t *testing.T) {
-			script := `trap 'stty size' WINCH; trap 'exit 9' INT; while :; do sleep 0.02; done`
+			script := `trap 'stty size' WINCH; trap 'exit 9' INT; echo >/ready; while :; do sleep 0.02; done`
 			h.podbox(t, "run", "-d", "-it", "--name", "app", "--rootfs", root, "web", "--", "sh", "-c", script)
+			eventually(t, func() string {
+				if _, err := os.Stat(filepath.Join(root, "ready")); err != nil {
+					return err.Error()
+				}
+				return ""
+			})
 			term, cmd, before := attach(t)
 			if got := term.expect(`(\d+ \d+)\r\n`); got != "24 80" {
 				t.Errorf("size at first: %s, want 24 80", got)

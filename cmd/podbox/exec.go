@@ -7,6 +7,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/spf13/cobra"
@@ -259,10 +260,10 @@ type foreground interface {
 // exit status.
 func inForeground(ctx context.Context, process *specs.Process, interactive bool, begin func(context.Context, launcher.IO) (foreground, error)) error {
 	// From now on signals are the program's. To ask for all of them takes as long
-	// as a start: those that people and service managers send come first, the
+	// as a start: those that people, scripts and service managers send come first, the
 	// others while the program starts.
 	signals := make(chan os.Signal, 32)
-	const urgent = 4
+	const urgent = 6
 	notify(signals, forwarded[:urgent])
 	go notify(signals, forwarded[urgent:])
 
@@ -292,24 +293,35 @@ func inForeground(ctx context.Context, process *specs.Process, interactive bool,
 	return nil
 }
 
-// start starts the program. A signal that comes before it runs ends the start,
-// which may hang: on a file server, or because a program in the pod stops all that
-// it sees.
+// startTime is how long a signal waits for a program that is being started.
+const startTime = 2 * time.Second
+
+// start starts the program. A signal that comes meanwhile is the program's too, which may
+// run already although nobody here has noticed. If that takes long, or another signal comes, it
+// ends the start, which may hang: on a file server, or because a program in the pod stops all
+// that it sees.
 func start(ctx context.Context, signals chan os.Signal, begin func(context.Context) (foreground, error)) (foreground, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	var first unix.Signal
+	var came []unix.Signal
 	started, watched := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(watched)
+		var late <-chan time.Time
 		for {
 			select {
 			case s := <-signals:
-				if s != unix.SIGWINCH && s != unix.SIGCONT {
-					first = s.(unix.Signal)
-					cancel()
-					return
+				if s == unix.SIGWINCH || s == unix.SIGCONT {
+					continue
 				}
+				came = append(came, s.(unix.Signal))
+				if late != nil {
+					cancel()
+				} else {
+					late = time.After(startTime)
+				}
+			case <-late:
+				cancel()
 			case <-started:
 				return
 			}
@@ -318,13 +330,15 @@ func start(ctx context.Context, signals chan os.Signal, begin func(context.Conte
 	p, err := begin(ctx)
 	close(started)
 	<-watched
-	if first == 0 {
+	if len(came) == 0 {
 		return p, err
 	}
 	if err != nil {
-		return nil, exit.Status(128 + int(first))
+		return nil, exit.Status(128 + int(came[len(came)-1]))
 	}
-	_ = p.Signal(first)
+	for _, s := range came {
+		_ = p.Signal(s)
+	}
 	return p, nil
 }
 
@@ -354,7 +368,7 @@ func notify(signals chan<- os.Signal, which []os.Signal) {
 // forwarded are the signals that are passed on to a program: all that can be
 // caught, but those that are about podbox itself (its children, its pipes, its
 // runtime) or about the job control of the shell that it was started from. The
-// first four are the urgent ones.
+// first six are the urgent ones.
 var forwarded = []os.Signal{
 	unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2,
 	unix.SIGALRM, unix.SIGCONT, unix.SIGWINCH, unix.SIGIO, unix.SIGPWR,

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/podbox/podbox/internal/testenv"
 )
 
 // A terminal is a pseudoterminal with somebody at it.
@@ -114,7 +116,7 @@ func (term *terminal) mode() unix.Termios {
 // eventually waits until f returns "", and fails with what it returned last.
 func eventually(t *testing.T, f func() string) {
 	t.Helper()
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(testenv.Patience(10 * time.Second))
 	for {
 		wrong := f()
 		if wrong == "" {
