@@ -13,8 +13,9 @@ import (
 )
 
 // disconnectTime bounds how long the kernel may take to unlist a link. It needs
-// well under a millisecond unless its network lock is held by others.
-const disconnectTime = 10 * time.Second
+// well under a millisecond unless its network lock is held by others, such as many who
+// remove links at once: each holds it for RCU grace periods, which are long on a busy machine.
+const disconnectTime = 25 * time.Second
 
 // Disconnect removes a link made by Connect, and with it its other end, its
 // routes and its neighbours. A link that is not there is no error.
@@ -59,10 +60,12 @@ func disconnect(index int, link string) (func(), error) {
 	}
 
 	deadline := time.Now().Add(disconnectTime)
+	pause := 50 * time.Microsecond
 	for linkIndex(link) == index {
-		if err := refusal(s.GetFd(), 50*time.Microsecond); err != nil {
+		if err := refusal(s.GetFd(), pause); err != nil {
 			return wait, err
 		}
+		pause = min(2*pause, 5*time.Millisecond) // many who wait leave the processors to those who work
 		if time.Now().After(deadline) {
 			return wait, os.ErrDeadlineExceeded
 		}

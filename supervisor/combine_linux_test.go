@@ -143,7 +143,7 @@ func statusOf(p *Pod, name string) (*Status, error) {
 	return c.Status()
 }
 
-func eventually(t *testing.T, what string, is func() bool) {
+func eventually(t testing.TB, what string, is func() bool) {
 	t.Helper()
 	for end := time.Now().Add(testenv.Patience(5 * time.Second)); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		if is() {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -175,6 +176,13 @@ func lookAround(t testing.TB, rt *sandbox.Runtime) world {
 	if err := p.Remove(bg, sandbox.StopOptions{Grace: -1}); err != nil {
 		t.Fatal(err)
 	}
+	eventually(t, "its link is gone for good", func() bool {
+		fds, err := os.ReadDir("/proc/self/fd")
+		return err == nil && !slices.ContainsFunc(fds, func(fd os.DirEntry) bool {
+			what, _ := os.Readlink("/proc/self/fd/" + fd.Name())
+			return what == "anon_inode:[pidfd]" // of the child that removes it
+		})
+	})
 	return world{testenv.Look(t, rt.Root()), rt}
 }
 
