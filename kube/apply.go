@@ -409,11 +409,24 @@ func (a *applier) pod(ctx context.Context, pod *corev1.Pod, set imageSet) error 
 	case verb != unchanged:
 		err = a.change(ctx, p)
 	}
+	if err == nil && !p.make {
+		err = a.goOn(ctx, p.there)
+	}
 	if err != nil {
 		return err
 	}
 	a.say("pod/%s %s", pod.Name, verb)
 	return nil
+}
+
+// goOn has the containers of a pod that runs led on, whoever was killed that led them, or
+// was about to have them led.
+func (a *applier) goOn(ctx context.Context, there *sandbox.Sandbox) error {
+	info, err := there.Info()
+	if err != nil || info.State != sandbox.Running {
+		return err
+	}
+	return supervisor.Open(there, a.Supervisor).GoOn(ctx)
 }
 
 // create makes a pod and has its containers led. If it fails there is none.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"slices"
 	"sync"
@@ -128,6 +129,27 @@ func (p *Pod) lead(ctx context.Context, life Life, containers []Spec) (err error
 	<-there
 	_, err = p.request(ctx, request{Verb: verbLead})
 	return err
+}
+
+// GoOn has the pod's life led on if nobody leads it, because whoever did, or was about to have it
+// led, was killed. It does nothing to a pod that has none, or whose life is over.
+func (p *Pod) GoOn(ctx context.Context) error {
+	l, err := p.life()
+	if errors.Is(err, fs.ErrNotExist) || err == nil && l.Done {
+		return nil
+	}
+	if err == nil && l.Started.IsZero() && !l.Ending {
+		_, err = p.request(ctx, request{Verb: verbLead})
+	} else if err == nil {
+		var conn *net.UnixConn
+		if conn, err = p.connect(ctx); err == nil { // which does it of itself
+			conn.Close()
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("lead containers of %v: %w", p, err)
+	}
+	return nil
 }
 
 // unlead removes the containers of a life that could not be begun, with the life. If it has

@@ -679,3 +679,41 @@ func TestLeadSidecarStaysStopped(t *testing.T) {
 	time.Sleep(300 * time.Millisecond)
 	c.hasSaid("side", "a")
 }
+
+// Who has a life led is killed between the last that it writes and its request: the supervisor,
+// which is there already, finds the life.
+func TestLeadForgotten(t *testing.T) {
+	c := newCast(t).add("a", "echo a >>/said"+endless, always)
+	conn, err := c.pod.connect(bg)
+	must(t, err)
+	conn.Close()
+	_, err = c.pod.create(c.specs[0], &record{State: Created, Background: true})
+	must(t, err)
+	must(t, c.pod.writeLife(&lifeRecord{Version: lifeVersion, Life: c.life}))
+	c.untilSaid("a", 1)
+	c.phase("Running")
+}
+
+// All that lead a pod are killed, guardian and supervisor, before it has begun and after:
+// whoever comes has it go on.
+func TestLeadGoesOn(t *testing.T) {
+	c := newCast(t).add("a", "echo a >>/said"+endless, always)
+	must(t, c.pod.GoOn(bg)) // there is nothing
+	_, err := c.pod.create(c.specs[0], &record{State: Created, Background: true})
+	must(t, err)
+	must(t, c.pod.writeLife(&lifeRecord{Version: lifeVersion, Life: c.life}))
+	must(t, c.pod.GoOn(bg))
+	c.untilSaid("a", 1)
+	a, err := c.pod.Container("a")
+	must(t, err)
+	killGuarded(c.pod)
+	eventually(t, "nobody leads it", func() bool { s, err := a.Status(); return err == nil && !s.Supervised })
+	must(t, a.Kill(9))
+	must(t, c.pod.GoOn(bg))
+	c.untilSaid("a", 2)
+	must(t, c.pod.Stop(bg, sandbox.StopOptions{}))
+	must(t, c.pod.GoOn(bg)) // it is over
+	if s := c.status(); s.of("a").State.Running != nil {
+		t.Errorf("a pod that was stopped runs: %+v", s.of("a"))
+	}
+}

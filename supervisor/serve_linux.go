@@ -202,7 +202,12 @@ func (s *server) rest() {
 	if s.busy > 0 {
 		return
 	}
+	forgotten := s.leader == nil && s.linger > 0
 	s.timer = time.AfterFunc(s.linger, func() {
+		if forgotten {
+			// Who has written down a life may have been killed before they asked for it.
+			_ = s.lead(false)
+		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if s.busy == 0 && !s.ending {
