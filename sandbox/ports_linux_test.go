@@ -262,7 +262,7 @@ func TestRulesFollowRecords(t *testing.T) {
 	a := create(t, rt, Spec{Name: "a", Ports: []netns.Port{p}})
 	create(t, rt, Spec{Name: "b"})
 	reached := func() bool {
-		c, err := net.DialTimeout("tcp4", "127.0.0.1:8080", time.Second)
+		c, err := net.DialTimeout("tcp4", "127.0.0.1:8080", 5*time.Second)
 		if err == nil {
 			c.Close()
 		}

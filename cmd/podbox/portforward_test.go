@@ -55,6 +55,7 @@ func TestPortForwardLetsGo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	deadline = time.Now().Add(10 * time.Second)
 	for closed := false; !closed; {
 		if time.Now().After(deadline) {
 			t.Fatal("the connection is still open")

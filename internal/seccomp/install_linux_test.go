@@ -95,7 +95,7 @@ func work() error {
 			c.Close()
 		}
 	}()
-	c, err := net.DialTimeout("tcp", l.Addr().String(), time.Second)
+	c, err := net.DialTimeout("tcp", l.Addr().String(), 10*time.Second)
 	if err != nil {
 		return err
 	}
