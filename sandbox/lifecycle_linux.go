@@ -47,9 +47,6 @@ func (b *build) startPlan() ([]steps.Step, error) {
 	if err != nil || !b.rec.Changing {
 		return plan, err
 	}
-	if b.rec.State != Stopped && len(b.rec.Spec.Ports) > 0 {
-		plan = append(plan, b.claimStep(false))
-	}
 	return append(plan, b.rt.finishPlan(b.rec)...), nil
 }
 

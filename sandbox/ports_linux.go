@@ -315,9 +315,6 @@ func (rt *Runtime) publishPlan(rec, next *record) []steps.Step {
 	if rec.Changing { // who knows what of them was taken, and is in the rules
 		from = 0
 	}
-	more := func() []netns.Port { // the step "ports" chooses some
-		return slices.DeleteFunc(slices.Clone(next.Spec.Ports[from:]), func(p netns.Port) bool { return slices.Contains(rec.Spec.Ports, p) })
-	}
 	plan := []steps.Step{{
 		Name: "record",
 		Text: "record the ports",
@@ -327,26 +324,37 @@ func (rt *Runtime) publishPlan(rec, next *record) []steps.Step {
 			return next.write(dir)
 		},
 		Undo: func(context.Context) error { return rec.write(dir) },
-	}, {
-		Name: "ports",
-		Text: "take " + portList(next.Spec.Ports[from:]),
-		Back: "give them back",
-		Do:   func(ctx context.Context) error { return rt.takePorts(ctx, next, from) },
-		Undo: func(ctx context.Context) error { return rt.claims.Release(ctx, rec.ID, more()) },
-	}}
+	}, rt.portsStep(next, rec, from)}
 	if netns.Connected(rec.link()) {
 		plan = append(plan, steps.Step{
 			Name: "publish",
 			Text: "publish " + portList(next.Spec.Ports[from:]) + "; forget connections that go elsewhere",
 			Back: "publish them no more",
 			Do:   func(ctx context.Context) error { return rt.publish(ctx, next, next.Spec.Ports[from:]) },
-			Undo: func(ctx context.Context) error { return rt.unpublish(ctx, next, more(), nil) },
+			Undo: func(ctx context.Context) error { return rt.unpublish(ctx, next, morePorts(next, rec), nil) },
 		})
 	}
 	if rec.Changing {
 		return append(plan, rt.finishPlan(next)...)
 	}
 	return append(plan, rt.settledStep(next))
+}
+
+// portsStep takes the ports of next, from one on, and chooses those that are open. Those
+// that rec does not have are given back if a later step fails.
+func (rt *Runtime) portsStep(next, rec *record, from int) steps.Step {
+	return steps.Step{
+		Name: "ports",
+		Text: "take " + portList(next.Spec.Ports[from:]),
+		Back: "give back what there was not before",
+		Do:   func(ctx context.Context) error { return rt.takePorts(ctx, next, from) },
+		Undo: func(ctx context.Context) error { return rt.claims.Release(ctx, rec.ID, morePorts(next, rec)) },
+	}
+}
+
+// morePorts returns the ports that next has and rec has not.
+func morePorts(next, rec *record) []netns.Port {
+	return slices.DeleteFunc(slices.Clone(next.Spec.Ports), func(p netns.Port) bool { return slices.Contains(rec.Spec.Ports, p) })
 }
 
 // Unpublish ends that the pod publishes ports, each as it was published: ErrNoPort if it

@@ -126,17 +126,15 @@ func TestPortOfUDPMovesOn(t *testing.T) {
 }
 
 // Whoever publishes or unpublishes ports and is killed leaves what is ended by publishing
-// them again, or, if it was begun, by starting the pod.
+// them again, or, if it was begun, by starting or updating the pod.
 func TestPublishOfTheDead(t *testing.T) {
 	rt, _ := newRuntime(t, nil)
-	for _, tt := range []struct {
+	type half struct {
 		verb  string
 		spec  Spec
 		ports []netns.Port
-	}{
-		{"publish", Spec{Name: "p"}, []netns.Port{trialPort, {Port: 91}}},
-		{"unpublish", trialSpec, trialSpec.Ports[:2]},
-	} {
+	}
+	try := func(tt half, how string) {
 		for n := 1; ; n++ {
 			s := create(t, rt, tt.spec)
 			out, err := child(rt.root, tt.verb, "p", n).CombinedOutput()
@@ -144,17 +142,22 @@ func TestPublishOfTheDead(t *testing.T) {
 				t.Fatalf("%v: %s", err, out)
 			}
 			last := err == nil
-			if n%2 == 0 || len(info(t, s).Ports) == len(tt.spec.Ports) {
+			switch {
+			case tt.verb == "publish" && len(info(t, s).Ports) == 0: // not begun
 				err = s.Publish(bg, tt.ports...)
-			} else {
+			case how == "publish":
+				err = s.Publish(bg, tt.ports...)
+			case how == "start":
 				err = s.Start(bg)
+			case how == "update":
+				err = s.Update(bg, Change{Bandwidth: &netns.Bandwidth{Egress: 1e9}})
 			}
 			if err != nil {
 				t.Error(err)
 			}
-			allReached(t, s, fmt.Sprintf("%s killed before step %d", tt.verb, n))
+			allReached(t, s, fmt.Sprintf("%s killed before step %d, then %s", tt.verb, n, how))
 			if rec, err := readRecord(rt.podDir(s.ID())); err != nil || rec.Changing {
-				t.Errorf("%s killed before step %d: not settled, %v", tt.verb, n, err)
+				t.Errorf("%s killed before step %d, then %s: not settled, %v", tt.verb, n, how, err)
 			}
 			if err := s.Remove(bg); err != nil {
 				t.Fatal(err)
@@ -166,6 +169,10 @@ func TestPublishOfTheDead(t *testing.T) {
 				break
 			}
 		}
+	}
+	for _, how := range []string{"publish", "start", "update"} {
+		try(half{"publish", Spec{Name: "p"}, []netns.Port{trialPort, {Port: 91}}}, how)
+		try(half{"unpublish", trialSpec, trialSpec.Ports[:2]}, how)
 	}
 }
 

@@ -105,6 +105,9 @@ func (rt *Runtime) updatePlan(rec, next *record, c Change) []steps.Step {
 		},
 		Undo: func(context.Context) error { return rec.write(dir) },
 	}}
+	if next.wired() && rec.Changing {
+		plan = append(plan, rt.portsStep(next, rec, 0)) // which are in the rules when these are made anew
+	}
 	if next.wired() && (rec.Changing || next.Spec.Bandwidth != rec.Spec.Bandwidth) {
 		plan = append(plan, rt.bandwidthStep(next, rec))
 	}
@@ -122,7 +125,7 @@ func (rt *Runtime) updatePlan(rec, next *record, c Change) []steps.Step {
 func (rt *Runtime) finishPlan(rec *record) []steps.Step {
 	var plan []steps.Step
 	if rec.wired() {
-		plan = append(plan, rt.bandwidthStep(rec, rec), rt.changePolicyStep(rec, rec))
+		plan = append(plan, rt.portsStep(rec, rec, 0), rt.bandwidthStep(rec, rec), rt.changePolicyStep(rec, rec))
 	}
 	return append(plan, rt.namesStep(rec, rec), rt.settledStep(rec))
 }
