@@ -170,6 +170,15 @@ func TestUnsafePlugin(t *testing.T) {
 	if err := b.Missing(n); !errors.Is(err, cni.ErrUnsafe) {
 		t.Error(err)
 	}
+	if err := errors.Join(os.Chmod(filepath.Join(dir, "fake"), 0o755), b.Missing(n)); err != nil {
+		t.Error(err)
+	}
+	if err := os.Chmod(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Missing(n); !errors.Is(err, cni.ErrUnsafe) {
+		t.Errorf("a directory for all: %v", err)
+	}
 }
 
 func TestDriver(t *testing.T) {

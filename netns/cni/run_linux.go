@@ -54,6 +54,10 @@ func (r *runner) FindInPath(plugin string, dirs []string) (string, error) {
 		if st.Mode()&0o002 != 0 {
 			return "", fmt.Errorf("plugin %s: %w: anybody may write to it (mode %04o)", path, ErrUnsafe, st.Mode().Perm())
 		}
+		// Or put another one in its place.
+		if st, err := os.Stat(dir); err != nil || st.Mode()&0o002 != 0 {
+			return "", errors.Join(err, fmt.Errorf("plugin %s: %w: anybody may write to its directory", path, ErrUnsafe))
+		}
 		return path, nil
 	}
 	return "", &MissingError{plugin, dirs}
