@@ -193,6 +193,13 @@ func (s *soak) rest(ctx context.Context, workers []*worker, chance *rand.Rand) e
 	if !killed && !pauses && swept.stdout != "" {
 		return fmt.Errorf("podbox gc has found something, and nobody was killed:\n%s", swept.stdout)
 	}
+	if flushed {
+		// Until both have their rules again, each takes the links that forward for the other for
+		// a router's.
+		if r := s.podboxAt(observer, s.stay.root, s.stay.state, "network", "reload"); r.code != 0 {
+			return fmt.Errorf("residents: %s: %s", r.line(), r.stderr)
+		}
+	}
 	if flushed || killed || pauses {
 		// The kernel takes a moment to remove the link of a pod whose pause was killed.
 		if _, err := s.hold(always); err != nil {
