@@ -126,6 +126,14 @@ const maxMaps = 8
 
 // Maps returns the maps of one kind that the program uses.
 func (p *Program) Maps(kind MapType) (ms []*Map, err error) {
+	defer func() {
+		if err != nil {
+			for _, m := range ms {
+				m.Close()
+			}
+			ms = nil
+		}
+	}()
 	var pin runtime.Pinner
 	defer pin.Unpin()
 	ids := make([]uint32, maxMaps)
@@ -135,15 +143,13 @@ func (p *Program) Maps(kind MapType) (ms []*Map, err error) {
 	}
 	for _, id := range ids[:min(i.mapCount, maxMaps)] {
 		f, err := byID(unix.BPF_MAP_GET_FD_BY_ID, "open map", id)
-		var mi mapInfo
-		if err == nil {
-			err = info(f, &mi)
-		}
 		if err != nil {
-			for _, m := range ms {
-				m.Close()
-			}
-			return nil, err
+			return ms, err
+		}
+		var mi mapInfo
+		if err := info(f, &mi); err != nil {
+			f.Close()
+			return ms, err
 		}
 		if MapType(mi.kind) != kind {
 			f.Close()
