@@ -56,12 +56,12 @@ func (c *Claims) Claim(ctx context.Context, owner string, ports []Port) error {
 	defer lock.Close()
 	for _, p := range ports {
 		for i := range p.WithDefaults().Count {
-			has, err := c.holder(p, i)
+			other, err := c.other(owner, p, i)
 			if err != nil {
 				return err
 			}
-			if has != "" && has != owner {
-				return &ClaimedError{p, has}
+			if other != "" {
+				return &ClaimedError{p, other}
 			}
 		}
 	}
@@ -73,8 +73,9 @@ func (c *Claims) Claim(ctx context.Context, owner string, ports []Port) error {
 	return nil
 }
 
-// holder returns who has claimed the i-th port of p, at an address that p wants too.
-func (c *Claims) holder(p Port, i uint16) (string, error) {
+// other returns who else than owner has claimed the i-th port of p, at an address that p
+// wants too.
+func (c *Claims) other(owner string, p Port, i uint16) (string, error) {
 	dir := c.portDir(p, i)
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -88,7 +89,9 @@ func (c *Claims) holder(p Port, i uint16) (string, error) {
 		if err != nil && e.Name() != allAddresses || !sameHost(p.HostIP, addr) {
 			continue
 		}
-		return os.Readlink(filepath.Join(dir, e.Name()))
+		if has, err := os.Readlink(filepath.Join(dir, e.Name())); err != nil || has != owner {
+			return has, err
+		}
 	}
 	return "", nil
 }

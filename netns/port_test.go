@@ -144,6 +144,7 @@ func TestClaims(t *testing.T) {
 		{"c", "0.0.0.0:90:90", "b"},
 		{"c", "[::]:90:90", ""},
 		{"d", "90:90", "b"},
+		{"b", "90:90", "a"}, // its own comes first
 	} {
 		err := claim(tt.owner, tt.port)
 		var ce *ClaimedError
