@@ -55,6 +55,16 @@ func TestBandwidth(t *testing.T) {
 		t.Fatal(err)
 	}
 	check("wired again", one)
+	// Others take the limit away, and the pod runs all the time.
+	if wait, err := netns.RemoveShaper(info(t, s).Link); err != nil {
+		t.Fatal(err)
+	} else {
+		wait()
+	}
+	if err := s.Start(bg); err != nil {
+		t.Fatal(err)
+	}
+	check("limited again", one)
 	for _, b := range []netns.Bandwidth{both, {Ingress: 1e9}, {}} {
 		if err := s.Update(bg, Change{Bandwidth: &b}); err != nil {
 			t.Error(err)

@@ -140,21 +140,32 @@ func (b *build) healPlan() []steps.Step {
 }
 
 // reloadPlan is for a pod that runs: nothing, unless others have flushed the host's
-// rules.
+// rules, or taken the limits of its link away.
 func (b *build) reloadPlan() ([]steps.Step, error) {
 	if !b.rec.wired() {
 		return nil, nil
 	}
+	var plan []steps.Step
+	if b.rec.limitsLink() {
+		has, err := netns.ReadBandwidth(b.rec.link())
+		if err != nil {
+			return nil, err
+		}
+		const bits = 8 // the kernel counts bytes
+		if want := b.rec.Spec.Bandwidth; has.Ingress/bits != want.Ingress/bits || has.Egress/bits != want.Egress/bits {
+			plan = append(plan, b.limitLinkStep())
+		}
+	}
 	if there, err := b.rt.rules.Present(); there || incapable(err) {
-		return nil, nil
+		return plan, nil
 	} else if err != nil {
 		return nil, err
 	}
-	return []steps.Step{{
+	return append(plan, steps.Step{
 		Name: "rules",
 		Text: "make the host's rules anew",
 		Do:   b.rt.ensureRules,
-	}}, nil
+	}), nil
 }
 
 // connected reports whether the pod has its link, all of it.

@@ -34,6 +34,18 @@ const groupsFile = "groups"
 // namesGroups reports whether there is a pod whose policy names groups.
 func (rt *Runtime) namesGroups() bool { return exists(filepath.Join(rt.rulesDir(), groupsFile)) }
 
+// halfGrouped reports whether somebody was killed who made all rules anew for the sake of
+// groups: they may have the groups or not, and are to be made again.
+func (rt *Runtime) halfGrouped() bool {
+	st, err := os.Lstat(filepath.Join(rt.rulesDir(), groupsFile))
+	return err == nil && st.Size() > 0
+}
+
+// beginGroups says that there is going to be one; recordGroups then ends that.
+func (rt *Runtime) beginGroups() error {
+	return os.WriteFile(filepath.Join(rt.rulesDir(), groupsFile), []byte("under way\n"), 0o600)
+}
+
 // recordGroups says from now on whether there is one.
 func (rt *Runtime) recordGroups(yes bool) error {
 	path := filepath.Join(rt.rulesDir(), groupsFile)
@@ -198,6 +210,9 @@ func (rt *Runtime) police(ctx context.Context, was, now *record) error {
 	// have said that there are groups.
 	named := rt.namesGroups()
 	switch {
+	case rt.halfGrouped():
+		lock.Close()
+		return rt.replaceRules(ctx)
 	case !restricts && !named:
 		return lock.Close()
 	case now != nil && now.Spec.Policy.HasGroups() && !named:

@@ -200,6 +200,49 @@ func TestPolicyWaitsForRules(t *testing.T) {
 	}
 }
 
+// Whoever comes or goes after somebody was killed who made all rules anew, before he did or
+// after, makes them again: no group is without those who belong to it, or with those who do not.
+func TestPolicyHalfGrouped(t *testing.T) {
+	labels := map[string]string{"app": "web"}
+	spec := Spec{Name: "db", Policy: netns.Policy{From: peers(t, "label:app=web")}}
+	t.Run("before", func(t *testing.T) {
+		rt, _ := newRuntime(t, nil)
+		create(t, rt, Spec{Name: "else", Policy: netns.Policy{From: peers(t, "any")}}) // so that there are sets
+		web := create(t, rt, Spec{Name: "web", Labels: labels})
+		if err := rt.beginGroups(); err != nil {
+			t.Fatal(err)
+		}
+		db := create(t, rt, spec)
+		hello(t, db)
+		if !connects(t, web, db, true) {
+			t.Error("who was there before is not in its group")
+		}
+		if rt.halfGrouped() || !rt.namesGroups() {
+			t.Error("it is not on record that it is done")
+		}
+	})
+	t.Run("after", func(t *testing.T) {
+		rt, _ := newRuntime(t, nil)
+		db := create(t, rt, spec)
+		hello(t, db)
+		web := create(t, rt, Spec{Name: "web", Labels: labels})
+		if err := rt.beginGroups(); err != nil {
+			t.Fatal(err)
+		}
+		i := info(t, web)
+		if err := web.Remove(bg); err != nil {
+			t.Fatal(err)
+		}
+		if rt.halfGrouped() {
+			t.Error("it is not on record that it is done")
+		}
+		heir := create(t, rt, Spec{Name: "heir", Network: netns.Network{IP: netip.MustParseAddr(i.IP), IP6: netip.MustParseAddr(i.IP6)}})
+		if connects(t, heir, db, false) {
+			t.Error("who has the address next is in the group of who had it")
+		}
+	})
+}
+
 // Who has an address next has none of the connections that others were allowed to it.
 func TestPolicyOfHeirs(t *testing.T) {
 	rt, _ := newRuntime(t, nil)

@@ -171,12 +171,15 @@ func (rt *Runtime) replaceRules(ctx context.Context) error {
 		return err
 	}
 	policed, groups := allPoliced(known)
-	if !groups {
+	if groups {
+		err = rt.beginGroups()
+	} else {
 		// Before the rules lose them: who is killed in between leaves groups that nobody
 		// asks for, and that are made anew before anybody does.
-		if err := rt.recordGroups(false); err != nil {
-			return err
-		}
+		err = rt.recordGroups(false)
+	}
+	if err != nil {
+		return err
 	}
 	if err := errors.Join(rt.rules.Replace(pods, up, policed...), rt.replaceLoopback(pods)); err != nil {
 		return err
