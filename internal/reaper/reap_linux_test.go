@@ -271,12 +271,15 @@ func TestSubreaper(t *testing.T) {
 		for child := range c.children(t) {
 			r := &container{cmd: &exec.Cmd{Process: &os.Process{Pid: child}}}
 			await(t, "parent of the orphan", func() bool { return len(r.children(t)) == 2 })
-			for pid := range r.children(t) {
-				if exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid)); err == nil && strings.HasSuffix(exe, "sleep") {
-					_ = unix.Kill(pid, unix.SIGKILL)
+			await(t, "alone with its program", func() bool {
+				for pid := range r.children(t) {
+					// It may not have executed it yet.
+					if exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid)); err == nil && strings.HasSuffix(exe, "sleep") {
+						_ = unix.Kill(pid, unix.SIGKILL)
+					}
 				}
-			}
-			await(t, "alone with its program", func() bool { return len(r.children(t)) == 1 })
+				return len(r.children(t)) == 1
+			})
 		}
 		c.in.Close()
 		c.wantExit(t, 3)
