@@ -98,7 +98,7 @@ func Fields() map[string]Field {
 		"PodSpec.topologySpreadConstraints":     {Moot, "There is one machine."},
 		"PodSpec.setHostnameAsFQDN":             {Done, "The pod's host name is then the whole name that `subdomain` gives it, of at most 64 characters."},
 		"PodSpec.os":                            {Done, "`linux`."},
-		"PodSpec.hostUsers":                     {Done, "`false` gives each container a user namespace: the IDs 0 to 65535 in it are others on the host, the same for all of the pod. With an image it takes Linux 5.19."},
+		"PodSpec.hostUsers":                     {Done, "`false` gives each container a user namespace: the IDs 0 to 65535 in it are others on the host, the same for all of the pod. It takes Linux 5.19, and 6.3 with a volume in memory or a Secret."},
 		"PodSpec.schedulingGates":               {Refused, "Nobody would open them, and the pod would never start."},
 		"PodSpec.resourceClaims":                {Refused, "There are no drivers for dynamic resources."},
 		"PodSpec.resources":                     {Done, "Limits of all containers together. What is requested reserves nothing."},

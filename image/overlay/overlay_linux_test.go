@@ -84,6 +84,12 @@ func TestNew(t *testing.T) {
 					o = writable(t, o)
 				}
 				m, err := New(o)
+				if n > maxShort && testenv.Before(t, 6, 7) {
+					if !errors.Is(err, fault.ErrNotSupported) {
+						t.Errorf("got %v, want ErrNotSupported", err)
+					}
+					return
+				}
 				if err != nil {
 					t.Fatal(err)
 				}
