@@ -717,3 +717,25 @@ func TestLeadGoesOn(t *testing.T) {
 		t.Errorf("a pod that was stopped runs: %+v", s.of("a"))
 	}
 }
+
+// A container that ends while nobody leads a pod that is being ended is not started again by
+// who comes next.
+func TestLeadEndingStartsNothing(t *testing.T) {
+	c := newCast(t).add("a", "echo a >>/said"+endless, always, func(s *Spec) { s.Restart.Delay = time.Nanosecond }).lead()
+	c.untilSaid("a", 1)
+	a, err := c.pod.Container("a")
+	must(t, err)
+	killGuarded(c.pod)
+	eventually(t, "nobody leads it", func() bool { s, err := a.Status(); return err == nil && !s.Supervised })
+	l, err := c.pod.life()
+	must(t, err)
+	l.Ending, l.Stopped = true, true
+	must(t, c.pod.writeLife(l))
+	must(t, a.Kill(9))
+	must(t, c.pod.GoOn(bg))
+	eventually(t, "its life is over", func() bool { l, err := c.pod.life(); return err == nil && l.Done })
+	c.hasSaid("a")
+	if s := c.status(); s.of("a").RestartCount != 0 {
+		t.Errorf("a: %+v", s.of("a"))
+	}
+}

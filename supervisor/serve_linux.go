@@ -350,6 +350,11 @@ func (s *server) takeOver() {
 		}
 		k := newKeeper(s, &Container{pod: s.pod, name: r.Spec.Name})
 		k.r, k.led = r, life != nil && life.Life.leads(r.Spec.Name)
+		if k.led && life.Ending && !life.Done {
+			// It may end before the leader comes to stop it, and is not to be restarted then.
+			k.stopping = true
+			close(k.wake)
+		}
 		if r.Spec.PostStart == nil || r.Hooked || r.State == Restarting {
 			k.tell()
 		}
