@@ -99,7 +99,7 @@ var inDebian = []string{
 	"openssh-server", "openssh-client", "nginx-light", "redis-server",
 	"busybox-static", "strace", "runc", "crun", "docker-registry", "iproute2", "nftables", "conntrack",
 	"procps", "util-linux", "bsdutils", "kmod", "curl", "iputils-ping", "ca-certificates", "e2fsprogs",
-	"containernetworking-plugins",
+	"containernetworking-plugins", "ufw", "firewalld",
 }
 
 // cacheDir is a directory of what was made of packages. What is in it has a name that

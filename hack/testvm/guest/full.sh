@@ -114,6 +114,17 @@ service() {
 	alive session
 }
 
+# pods makes those that are used further on, if nobody else has made them.
+pods() {
+	local name
+	for name in session service; do
+		podbox exists $name || {
+			podbox create $name
+			podbox run -d --name c --rootfs $box $name -- sleep 100000
+		}
+	done
+}
+
 limits() {
 	podbox create --memory 64m --pids-limit 50 limited
 	podbox run --rootfs $box limited -- sh -c 'cat /proc/self/cgroup'
@@ -125,6 +136,7 @@ limits() {
 
 runtimes() {
 	local runtime
+	pods
 	for runtime in runc crun; do
 		equal "$(podbox run --rm --runtime $runtime --rootfs $box service -- hostname)" service
 		podbox run -d --name $runtime --runtime $runtime --rootfs $box service -- sleep 100000
@@ -134,6 +146,7 @@ runtimes() {
 }
 
 apparmor() {
+	pods
 	equal "$(cat /sys/module/apparmor/parameters/enabled)" Y
 	cat >/etc/apparmor.d/testvm <<-END
 		profile testvm flags=(attach_disconnected) {
@@ -170,6 +183,40 @@ apparmor() {
 	END
 	equal "$(podbox exec -c c armor -- cat /proc/1/attr/current)" 'testvm (enforce)'
 	podbox rm -f armor
+	# Who asks for none has none: neither the program of podbox nor a pod has a profile by itself.
+	equal "$(podbox exec service -- cat /proc/self/attr/current)" unconfined
+	equal "$(podbox exec -c c service -- cat /proc/1/attr/current)" unconfined
+	# What other runtimes confine containers by, in the main: no mounts, no /proc and /sys but to read.
+	cat >/etc/apparmor.d/testvm-default <<-END
+		#include <tunables/global>
+		profile testvm-default flags=(attach_disconnected,mediate_deleted) {
+		  #include <abstractions/base>
+		  network,
+		  capability,
+		  file,
+		  umount,
+		  signal (receive) peer=unconfined,
+		  signal (send, receive) peer=testvm-default,
+		  ptrace (trace, read, tracedby, readby) peer=testvm-default,
+		  deny mount,
+		  deny @{PROC}/sys/** wklx,
+		  deny @{PROC}/sysrq-trigger rwklx,
+		  deny @{PROC}/kcore rwklx,
+		  deny /sys/** wklx,
+		  deny /sys/kernel/security/** rwklx,
+		}
+	END
+	apparmor_parser -r /etc/apparmor.d/testvm-default
+	podbox run -d --init --name usual --rootfs $box --security-opt apparmor=testvm-default service -- sleep 100000
+	equal "$(podbox exec -c usual service -- sh -c 'cat /proc/self/attr/current; echo x >/tmp/file && cat /tmp/file && kill -0 1 && echo y')" $'testvm-default (enforce)\nx\ny'
+	refused podbox run --rm --privileged --rootfs $box --security-opt apparmor=testvm-default service -- mount -t tmpfs x /tmp
+	podbox run --rm --privileged --rootfs $box service -- mount -t tmpfs x /tmp
+	# Its signals come through: it has not to be killed in the end.
+	timeout 60 podbox stop -t 300 -c usual service
+	podbox rm -f -c usual service
+	# What was denied was denied to those who are confined.
+	dmesg | grep 'apparmor="DENIED"' | grep -v -e 'profile="testvm' -e 'name="nosuch"' >/run/denied || true
+	equal "$(cat /run/denied)" ''
 }
 
 # The host's own servers, in a pod, with a port of the host.
@@ -185,14 +232,8 @@ servers() {
 
 # What the next boot will find.
 prepare() {
-	local name
 	mkdir -p $kept
-	for name in session service; do # if nobody else has made them
-		podbox exists $name || {
-			podbox create $name
-			podbox run -d --name c --rootfs $box $name -- sleep 100000
-		}
-	done
+	pods
 	podbox apply --wait=2m -f - <<-END
 		apiVersion: v1
 		kind: Pod
@@ -288,6 +329,7 @@ disk_records() {
 	podbox "${disk[@]}" stop old
 	podbox "${disk[@]}" kill old || true
 	podbox "${disk[@]}" start old
+	podbox "${disk[@]}" ps -a
 	until_ok podbox "${disk[@]}" exec -c c old -- true
 	equal "$(podbox "${disk[@]}" inspect --format '{{.IP}}' old)" "$(sed -n 1p $kept/addresses)"
 	podbox "${disk[@]}" rm -f old
@@ -297,6 +339,64 @@ disk_records() {
 	equal "$(podbox "${disk[@]}" ls -q)" ''
 	kill "${strangers[@]}" || true
 }
+
+# A firewall of the machine: what doctor gives for its cure cures, to the letter, and also when
+# the firewall has loaded its rules again.
+firewall() {
+	ip netns add machine
+	ip link add up0 type veth peer name lan0 netns machine
+	ip addr add 192.0.2.1/24 dev up0
+	ip link set up0 up
+	ip -n machine link set lo up
+	ip -n machine addr add 192.0.2.2/24 dev lan0
+	ip -n machine link set lan0 up
+	ip netns exec machine busybox httpd -p 7000 -h $box
+	podbox create -p 8080:80 web
+	podbox run -d --name c --rootfs $box web -- httpd -f -p 80 -h /
+	until_ok ways
+	systemctl is-active podbox-network # the unit of the pod has asked for it
+	# It flushes all rules, and podbox's are made again.
+	systemctl restart nftables
+	until_ok ways
+	systemctl stop nftables
+	nft flush ruleset
+	systemctl restart podbox-network
+	until_ok ways
+	local name
+	for name in ufw firewalld; do
+		[[ $name != ufw ]] || ufw --force enable
+		systemctl start $name
+		equal "$(way Status)" warn
+		way Detail
+		way Cure >/run/cure
+		sh -exc "$(cat /run/cure)"
+		until_ok ways
+		equal "$(way Status)" ok
+		case $name in
+			ufw) ufw reload ;;
+			*) systemctl reload $name ;;
+		esac
+		until_ok ways
+		systemctl restart $name
+		until_ok ways
+		[[ $name != ufw ]] || ufw --force disable
+		systemctl stop $name
+		nft flush ruleset
+		podbox network reload
+		until_ok ways
+	done
+	podbox rm -f web
+	ip link del up0
+	ip netns pids machine | xargs kill
+	ip netns del machine
+}
+# ways: from another machine to what a pod publishes, from a pod to another machine, and on the host.
+ways() {
+	ip netns exec machine curl -sf -m 5 -o /dev/null http://192.0.2.1:8080/secret &&
+		podbox exec web -- curl -sf -m 5 -o /dev/null http://192.0.2.2:7000/secret &&
+		curl -sf -m 5 -o /dev/null http://127.0.0.1:8080/secret
+}
+way() { podbox doctor --format "{{if eq .Name \"way for packets\"}}{{.$1}}{{end}}" | tr -d '\n'; }
 
 # Nothing is left when all has been removed.
 empty() {
@@ -312,11 +412,30 @@ empty() {
 	nft list ruleset
 }
 
+# Nor of the package: pods of units end in order, and then there is nothing of it but what the
+# administrator has made.
+purged() {
+	ls /testvm/dist/*.deb || return 0 # it was not installed by a package
+	systemctl restart podbox@service
+	alive service
+	dpkg -r podbox
+	refused pgrep -a podbox
+	refused systemctl is-active podbox@service podbox-gc.timer podbox-network
+	ip -o link >/run/links
+	refused grep -E 'pbx|pbs' /run/links
+	refused nft list table inet podbox
+	rm -r /var/lib/podbox/claims
+	dpkg -P podbox
+	find / -xdev -name '*podbox*' ! -path '/var/lib/podbox-disk*' ! -path '/etc/systemd/system/*' ! -path '/var/log/*' >/run/left
+	ls -d /run/podbox /sys/fs/cgroup/podbox >>/run/left || true
+	equal "$(cat /run/left)" ''
+}
+
 # --- which of them -------------------------------------------------------------
 
 if [[ -e $kept/at ]]; then
 	echo "testvm: up again after $(($(date +%s) - $(cat $kept/at))) s"
-	for name in rebooted forgotten swept addresses disk_records empty; do check $name; done
+	for name in rebooted forgotten firewall swept addresses disk_records empty purged; do check $name; done
 	echo 'testvm: done'
 	sync
 	sleep 1

@@ -9,7 +9,7 @@ rm -rf "$root"/var/cache/apt/archives/*.deb "$root"/var/lib/apt/lists/* "$root"/
 mkdir -p "$root/testvm" "$root/lib/modules"
 
 # Servers are there for pods, not to run by themselves.
-chroot "$root" systemctl -q disable nginx redis-server docker-registry ssh 2>/dev/null || true
+chroot "$root" systemctl -q disable nginx redis-server docker-registry ssh ufw firewalld 2>/dev/null || true
 # Nobody logs in there.
 chroot "$root" systemctl -q mask serial-getty@ttyS0.service
 # What is checked on the whole Debian begins when it has come up.
