@@ -442,13 +442,22 @@ func (s *soak) guarded(w *world) error {
 // heal starts all pods: each runs then, and has the address that it had.
 func (s *soak) heal(before *world, workers []*worker) error {
 	for id := range before.pods {
-		if r := s.podbox(nil, "start", id); r.code != 0 {
+		r := s.podbox(nil, "start", id)
+		if r.code != 0 && !strings.Contains(r.stderr, "pod is paused") {
 			return fmt.Errorf("podbox start %.12s: %s", id, r.stderr)
 		}
-		if p := s.pod(id); p != nil && p.State == "paused" {
-			if r := s.podbox(nil, "unpause", id); r.code != 0 {
-				return fmt.Errorf("podbox unpause %.12s: %s", id, r.stderr)
-			}
+		if p := s.pod(id); p == nil || p.State != "paused" {
+			continue
+		}
+		if r := s.podbox(nil, "unpause", id); r.code != 0 {
+			return fmt.Errorf("podbox unpause %.12s: %s", id, r.stderr)
+		}
+		if r.code == 0 {
+			continue
+		}
+		// A container of it was to be started again, as nothing can be in a pod that is paused.
+		if r := s.podbox(nil, "start", id); r.code != 0 {
+			return fmt.Errorf("podbox start %.12s, which was paused: %s", id, r.stderr)
 		}
 	}
 	w, err := s.hold(always, reloaded)
