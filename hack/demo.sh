@@ -173,12 +173,13 @@ field() { podbox inspect "$1" --format "{{.$2}}"; }
 world() {
 	local f pid name rest
 	# Processes in a cgroup of podbox's, as all are that it starts, and its own
-	# wherever they are. A kernel thread has no program.
+	# wherever they are, but for those of a podbox in a container, which is somebody
+	# else's. A kernel thread has no program.
 	for f in /proc/[0-9]*/comm; do
 		pid=${f//[!0-9]/}
 		{ read -r name <"$f" && rest=$(<"/proc/$pid/cgroup"); } 2>/dev/null || continue
 		[[ -e /proc/$pid/exe ]] || continue
-		if [[ $rest == *:/podbox/* || $name == podbox* || $name == podtalk* ]]; then
+		if [[ $rest == *:/podbox/* ]] || { [[ $name == podbox* || $name == podtalk* ]] && [[ /proc/$pid/ns/pid -ef /proc/self/ns/pid ]]; }; then
 			echo "process $pid $name"
 		fi
 	done
