@@ -113,10 +113,10 @@ func (w *worker) remove() {
 	known := w.mine[name]
 	switch {
 	case known == nil:
-	case r.killed:
-		known.sure = false
 	case r.code == 0:
 		*known = knowledge{sure: true}
+	default:
+		known.sure = false // killed, or stopped by a plugin that refused: whoever sweeps goes on with it
 	}
 }
 
