@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io/fs"
+	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -104,18 +106,39 @@ func (g *Group) thawAll() error {
 	return nil
 }
 
-// Frozen reports whether the group stands still, because it or a group above was
-// frozen. An empty group can be frozen too.
+// Frozen reports whether the group was frozen, or a group above: whatever is put into it
+// stands still. An empty group can be frozen too. It goes by what was asked for, for while
+// a process in a frozen group is killed the kernel says for a moment that not all stands still.
 func (g *Group) Frozen() (bool, error) {
 	f, err := g.freezer()
 	if err != nil {
 		return false, err
 	}
-	frozen, err := f.frozen()
+	frozen, err := f.asked()
 	if err != nil {
 		return false, g.errorf("%w", err)
 	}
 	return frozen, nil
+}
+
+// asked reports whether the group, or one above, was told to stand still.
+func (f freezer) asked() (bool, error) {
+	if f.events == f.file { // FREEZING or FROZEN, also by a group above
+		b, err := read(f.dir, f.file)
+		return err == nil && string(bytes.TrimSpace(b)) != f.thaw, err
+	}
+	if frozen, err := f.frozen(); frozen || err != nil {
+		return frozen, err
+	}
+	for dir := f.dir; ; dir = filepath.Dir(dir) {
+		b, err := read(dir, f.file)
+		if errors.Is(err, fs.ErrNotExist) {
+			return false, nil // the root cannot be frozen
+		}
+		if err != nil || string(bytes.TrimSpace(b)) == f.freeze {
+			return err == nil, err
+		}
+	}
 }
 
 // refuseOwn returns unix.EDEADLK if the calling process is in the group: it could

@@ -57,6 +57,35 @@ func TestFreeze(t *testing.T) {
 	})
 }
 
+// A frozen group is frozen also while what is in it is killed.
+func TestFrozenWhileKilled(t *testing.T) {
+	each(t, func(t *testing.T, l *layout) {
+		g := group(t, l, "pod/web")
+		create(t, g, nil)
+		for range 20 {
+			start(t, g, "sleep", "1000")
+		}
+		if err := g.Freeze(soon(t)); err != nil {
+			t.Fatal(err)
+		}
+		defer g.Thaw()
+		pids, err := g.PIDs()
+		if err != nil || len(pids) < 20 {
+			t.Fatalf("%d processes, %v", len(pids), err)
+		}
+		for _, pid := range pids {
+			if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+				t.Error(err)
+			}
+			for range 50 {
+				if is, err := g.Frozen(); err != nil || !is {
+					t.Fatalf("frozen %v, %v", is, err)
+				}
+			}
+		}
+	})
+}
+
 // A group that forks all the time is frozen, or thawed when the context ends.
 func TestFreezeBomb(t *testing.T) {
 	each(t, func(t *testing.T, l *layout) {
