@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -36,11 +37,32 @@ func newMount(o Options) (*os.File, error) {
 	if o.IDMap == nil || !errors.Is(err, unix.EINVAL) || errors.Is(err, fault.ErrNotSupported) {
 		return m, err
 	}
+	if err := clearWork(o.Work); err != nil {
+		return nil, err
+	}
 	m, err = attached(o)
 	if errors.Is(err, unix.EINVAL) && !errors.Is(err, fault.ErrNotSupported) {
 		err = fmt.Errorf("of ID-mapped mounts: %w by this kernel: %w", fault.ErrNotSupported, err)
 	}
 	return m, err
+}
+
+// clearWork makes a directory for the kernel's work what it was before an attempt that failed: a
+// mark of a volatile overlay in it keeps everybody from mounting another.
+func clearWork(dir string) error {
+	if dir == "" {
+		return nil
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // detached makes an overlay of what is attached in the caller's mount namespace, or, if it is

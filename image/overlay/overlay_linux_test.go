@@ -179,6 +179,33 @@ func TestIDMap(t *testing.T) {
 	}
 }
 
+// What an attempt has left in the directory for the kernel's work does not stand in the way of the
+// next: Linux before 6.15 makes two.
+func TestClearWork(t *testing.T) {
+	testenv.NeedRoot(t)
+	o := writable(t, Options{Lower: layers(t, 2)})
+	for range 2 {
+		m, err := New(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.Close()
+		again := func() error {
+			m, err := New(o)
+			if err == nil {
+				m.Close()
+			}
+			return err
+		}
+		if err := again(); !errors.Is(err, unix.EINVAL) {
+			t.Errorf("the directory is used already: %v, want EINVAL", err)
+		}
+		if err := clearWork(o.Work); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // Paths may be longer than the kernel takes strings to be.
 func TestLongPaths(t *testing.T) {
 	dirs := layers(t, 1)
