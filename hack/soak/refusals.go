@@ -17,7 +17,7 @@ var refusals = compile(
 	`: no such pod`, `: no such container`, `: pod exists`, `: container exists`,
 	`pod is not running`, `container is not running`, `pod is paused`, `container is paused`, `container is running`,
 	`pod has running programs`, `the pod does not publish the port`,
-	`publishes it`, `listens on it`,
+	`publishes it`, `listens on it`, `(secret|configmap)/[a-z0-9-]+: there is none`,
 	// What cannot be.
 	`ports need network pod`, `(policy|bandwidth): invalid value: it (needs|can be changed with) network pod`, `cannot be changed while the pod is there`, `given twice`,
 	// Our CNI plugin was wild.
