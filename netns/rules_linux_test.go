@@ -72,7 +72,7 @@ func inLab(t *testing.T, f func(*lab) error) {
 		if err := l.outside.Do(func() error { return configure("lan0", machine+"/24", machine6+"/64") }); err != nil {
 			return err
 		}
-		if err := awaitCarrier("up0"); err != nil {
+		if err := awaitCarrier(&netlink.Handle{}, up); err != nil {
 			return err
 		}
 		return f(l)

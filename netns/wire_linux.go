@@ -58,7 +58,7 @@ func Connect(ns *NS, link string, a Address, mtu int) error {
 	if err := <-pod; err != nil {
 		return fmt.Errorf("wire %s in the pod: %w", Interface, err)
 	}
-	if err := awaitCarrier(link); err != nil {
+	if err := awaitCarrier(h, host); err != nil {
 		return fmt.Errorf("wire %s: %w", link, err)
 	}
 	return nil
@@ -68,7 +68,7 @@ func Connect(ns *NS, link string, a Address, mtu int) error {
 // it does so a little later, on a work queue, and drops what is sent until then:
 // a first connection would wait a second for TCP to try again. The question
 // whether there is a carrier settles it (linkwatch_sync_dev in ethtool_op_get_link).
-func awaitCarrier(link string) error {
+func awaitCarrier(h *netlink.Handle, link *netlink.Veth) error {
 	s, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return os.NewSyscallError("socket", err)
@@ -80,26 +80,26 @@ func awaitCarrier(link string) error {
 		data unsafe.Pointer
 		_    [16]byte
 	}{data: unsafe.Pointer(&value)}
-	copy(req.name[:unix.IFNAMSIZ-1], link)
+	copy(req.name[:unix.IFNAMSIZ-1], link.Name)
 	if _, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(s), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&req))); e != 0 {
 		return os.NewSyscallError("ioctl ETHTOOL_GLINK", e)
 	}
 	if value.data == 0 {
 		return errors.New("no carrier")
 	}
-	// Before Linux 6.8 the question settles nothing. Then wait until the link is
-	// said to run, which is so from a little before it does, under the lock that
-	// the last request takes.
+	// Before Linux 6.8 the question settles nothing. Then wait until the link is said to
+	// be up, which is so from a little before it is, under a lock that this request takes
+	// too. That it runs (IFF_RUNNING) says less: it does until the work queue has looked at it
+	// for the first time.
 	for range 1000 {
-		req, err := linkRequest(link, unix.SIOCGIFFLAGS)
+		l, err := h.LinkByIndex(link.Index)
 		if err != nil {
 			return err
 		}
-		if req.Uint16()&unix.IFF_RUNNING != 0 {
+		if l.Attrs().OperState == netlink.OperUp {
 			return nil
 		}
 		time.Sleep(time.Millisecond)
-		_, _ = netlink.LinkByName(link)
 	}
 	return nil // it comes later
 }
