@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/podbox/podbox/netns"
@@ -125,4 +126,35 @@ func TestShaperOfTheDead(t *testing.T) {
 	if !found {
 		t.Error("nothing was ever swept: the test proves nothing")
 	}
+}
+
+// What was to send for a stopped pod, whose starter was killed, is swept; that of one that runs is
+// not.
+func TestShaperOfTheStopped(t *testing.T) {
+	rt, before := newRuntime(t, nil)
+	runs, stopped := create(t, rt, shapedSpec), create(t, rt, Spec{Name: "stopped"})
+	if err := stopped.Stop(bg, StopOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	left := "pbs" + stopped.ID()[:12]
+	if err := netlink.LinkAdd(&netlink.Ifb{LinkAttrs: netlink.LinkAttrs{Name: left}}); err != nil {
+		t.Fatal(err)
+	}
+	if done, err := rt.Sweep(bg); err != nil || len(done) != 0 {
+		t.Errorf("sweep: %v, %v", done, err)
+	}
+	rt.background.Wait()
+	if _, err := netlink.LinkByName(left); !errors.As(err, new(netlink.LinkNotFoundError)) {
+		t.Errorf("the link of the stopped pod: %v", err)
+	}
+	if _, err := netlink.LinkByName("pbs" + runs.ID()[:12]); err != nil {
+		t.Errorf("the link of the pod that runs: %v", err)
+	}
+	for _, s := range []*Sandbox{runs, stopped} {
+		if err := s.Remove(bg); err != nil {
+			t.Error(err)
+		}
+	}
+	rt.background.Wait()
+	before.Same(t, rt.root, "removed")
 }

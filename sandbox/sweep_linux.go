@@ -87,6 +87,12 @@ func (rt *Runtime) sweepPod(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
+	if rec.State == Stopped {
+		// Who was killed starting it has left this, and the kernel does not take it with the rest.
+		if err := rt.removeShaper(rec); err != nil {
+			return err
+		}
+	}
 	if rec.State != Created && rec.State != Removing {
 		return errAlive
 	}
