@@ -20,6 +20,7 @@ var refusals = compile(
 	`publishes it`, `listens on it`, `(secret|configmap)/[a-z0-9-]+: there is none`,
 	// What cannot be.
 	`ports need network pod`, `(policy|bandwidth): invalid value: it (needs|can be changed with) network pod`, `cannot be changed while the pod is there`, `given twice`,
+	`level=WARN msg="addresses of the last time are not to be had"`, // another pod has them by now
 	// Our CNI plugin was wild.
 	`soakledger: (not today|on second thoughts, no|not now)`, `soakledger: (ADD|DEL|CHECK): not done after 2s`,
 	// A pod of which a program was killed, or that has one that fails.
